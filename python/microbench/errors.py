@@ -1,0 +1,5 @@
+"""Errors that end the command with one sentence instead of a traceback."""
+
+
+class InputError(ValueError):
+    """Bad input: the message says what was wrong, where, and what would be right. Exit code 2."""

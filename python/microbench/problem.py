@@ -1,0 +1,71 @@
+"""What every kernel has in common: precisions and the Problem protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+Scalar = int | float | bool | str
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A numerical mode: how operands are stored, multiplied, accumulated and written back.
+
+    Attributes:
+        storage: element type of the inputs in memory.
+        compute: type in which products are formed.
+        accumulator: type in which products are summed.
+        output: element type of the result in memory.
+    """
+
+    name: str
+    storage: str
+    compute: str
+    accumulator: str
+    output: str
+    note: str = ""
+
+
+ITEM_BYTES = {
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int8": 1,
+    "int32": 4,
+}
+
+PRECISIONS = {
+    precision.name: precision
+    for precision in (
+        Precision("fp64", "float64", "float64", "float64", "float64"),
+        Precision("fp32", "float32", "float32", "float32", "float32"),
+        Precision("bf16", "bfloat16", "bfloat16", "float32", "bfloat16"),
+        Precision("fp16", "float16", "float16", "float32", "float16"),
+        Precision(
+            "fp16_in_fp32_math",
+            "float16",
+            "float32",
+            "float32",
+            "float16",
+            note="fp16 in memory, converted to fp32 inside the timed region: for processors without fp16 units",
+        ),
+        Precision("int8", "int8", "int8", "int32", "int32"),
+    )
+}
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """Sizes of one kernel invocation: a frozen dataclass whose fields are the columns of its table."""
+
+    kernel: ClassVar[str]
+
+    def flops(self) -> int:
+        """Arithmetic operations of the direct algorithm; one multiply-add counts as two."""
+        ...
+
+    def bytes(self, precision: Precision) -> int:
+        """Compulsory traffic in bytes: every input read once, every output written once."""
+        ...
