@@ -49,7 +49,7 @@ PRECISIONS = {
             "float32",
             "float32",
             "float16",
-            note="fp16 in memory, converted to fp32 inside the timed region: for processors without fp16 units",
+            note="fp16 in memory, converted to fp32 in the timed region: for processors without fp16 units",
         ),
         Precision("int8", "int8", "int8", "int32", "int32"),
     )

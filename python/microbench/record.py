@@ -27,11 +27,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One measured (or not measurable) configuration. Times in seconds, sizes in bytes, None for unknown.
 
     ``index`` is the place in the plan; ``repeat`` the number of the fresh process (0-based) that measured it.
-    ``problem`` holds the problem's own columns; ``labels`` the other columns of the table (suite, application).
+    ``problem`` holds the problem's own columns; ``labels`` the table's other columns (suite, application).
     ``samples_s`` are in the order taken; each is the mean of ``samples_per_batch`` executions.
-    ``ci_low_s``/``ci_high_s`` bound the median at ``confidence``; ``effective_n`` is the number of independent
-    samples they are worth. ``summary`` holds minimum, quartiles, mean ... and ``diagnostics`` the tests made.
-    ``facts`` is whatever else is known: implementation, threads pinned, steal time, probes beside the batch.
+    ``ci_low_s`` and ``ci_high_s`` bound the median at ``confidence``; ``effective_n`` is the number of
+    independent samples that the samples are worth. ``summary`` holds minimum, quartiles, mean ...;
+    ``diagnostics`` the tests made. ``peak_flops_per_s`` is the measured ceiling of this precision.
+    ``facts`` is whatever else is known: implementation, pinned threads, steal time, probes beside the batch.
+    ``measuring_s`` is the wall time from the first warm-up execution to the last sample, ``python_s`` the part
+    of it spent outside the timing loop.
     """
 
     kernel: str

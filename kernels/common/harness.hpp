@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/memory.hpp"
+
+namespace microbench {
+
+enum class ElementType { float64, float32, float16, bfloat16, int8, int32 };
+
+constexpr std::int64_t element_bytes(ElementType type) {
+  switch (type) {
+    case ElementType::float64:
+      return 8;
+    case ElementType::float32:
+    case ElementType::int32:
+      return 4;
+    case ElementType::float16:
+    case ElementType::bfloat16:
+      return 2;
+    case ElementType::int8:
+      return 1;
+  }
+  throw std::logic_error("unknown element type");
+}
+
+// One operand of a kernel in the device's memory, owned by its harness.
+class Buffer {
+ public:
+  Buffer(ElementType type, std::int64_t elements)
+      : type_(type), elements_(elements), memory_(elements * element_bytes(type)) {}
+
+  ElementType type() const { return type_; }
+  std::int64_t elements() const { return elements_; }
+  std::int64_t bytes() const { return memory_.bytes(); }
+  void* data() { return memory_.data(); }
+  const void* data() const { return memory_.data(); }
+  template <typename T>
+  T* as() {
+    return static_cast<T*>(data());
+  }
+
+ private:
+  ElementType type_;
+  std::int64_t elements_;
+  Memory memory_;
+};
+
+// A buffer under the name that the kernel's Python module gives it.
+struct Operand {
+  std::string name;
+  Buffer* buffer;
+  bool is_output;
+};
+
+using Value = std::variant<bool, std::int64_t, double, std::string>;
+
+// Everything that chooses one harness. Sizes and names arrive checked from Python.
+struct Request {
+  std::string kernel;
+  std::string library;
+  std::string library_path;  // the shared object to load; empty where the library is linked
+  std::string algorithm;     // "auto" is the library's own choice
+  std::string precision;
+  std::map<std::string, Value> problem;
+  int threads = 1;
+  std::int64_t workspace_limit = INT64_MAX;
+
+  std::int64_t integer(const std::string& name) const { return std::get<std::int64_t>(problem.at(name)); }
+  bool boolean(const std::string& name) const { return std::get<bool>(problem.at(name)); }
+};
+
+// One kernel of one library, made ready once: launch() executes it and does nothing else.
+class Harness {
+ public:
+  Harness() = default;
+  // Holds library objects that point into the buffers.
+  Harness(const Harness&) = delete;
+  Harness& operator=(const Harness&) = delete;
+  virtual ~Harness() = default;
+
+  virtual void launch() = 0;
+
+  virtual std::vector<Operand> operands() = 0;
+  // What the library really runs, e.g. the name of its implementation.
+  virtual std::string implementation() const = 0;
+  virtual std::int64_t workspace_bytes() const = 0;
+};
+
+}  // namespace microbench
