@@ -33,8 +33,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     independent samples that the samples are worth. ``summary`` holds minimum, quartiles, mean ...;
     ``diagnostics`` the tests made. ``peak_flops_per_s`` is the measured ceiling of this precision.
     ``facts`` is whatever else is known: implementation, pinned threads, steal time, probes beside the batch.
-    ``measuring_s`` is the wall time from the first warm-up execution to the last sample, ``python_s`` the part
-    of it spent outside the timing loop.
+    ``measuring_s`` is the wall time from the first warm-up execution to the last sample, ``python_s`` the
+    part of it spent outside the timing loop.
     """
 
     kernel: str
