@@ -72,12 +72,13 @@ class Fp16InFp32Math final : public Harness {
     }
   }
 
+  void prepare() override {
+    widen_inputs();
+    inner_->prepare();
+  }
+
   void launch() override {
-    for (auto& [wide, half] : pairs_) {
-      if (wide.is_output) continue;
-      convert<std::uint16_t, float>(widen_block, half->as<std::uint16_t>(), wide.buffer->as<float>(),
-                                    half->elements());
-    }
+    widen_inputs();
     inner_->launch();
     for (auto& [wide, half] : pairs_) {
       if (!wide.is_output) continue;
@@ -99,6 +100,14 @@ class Fp16InFp32Math final : public Harness {
   }
 
  private:
+  void widen_inputs() {
+    for (auto& [wide, half] : pairs_) {
+      if (wide.is_output) continue;
+      convert<std::uint16_t, float>(widen_block, half->as<std::uint16_t>(), wide.buffer->as<float>(),
+                                    half->elements());
+    }
+  }
+
   struct Pair {
     Operand wide;
     std::unique_ptr<Buffer> half;

@@ -67,12 +67,13 @@ struct Request {
   std::string library_path;  // the shared object to load; empty where the library is linked
   std::string algorithm;     // "auto" is the library's own choice
   std::string precision;
-  std::map<std::string, Value> problem;
+  std::map<std::string, Value> problem;  // the problem's columns, and "pass" and "layout"
   int threads = 1;
   std::int64_t workspace_limit = INT64_MAX;
 
   std::int64_t integer(const std::string& name) const { return std::get<std::int64_t>(problem.at(name)); }
   bool boolean(const std::string& name) const { return std::get<bool>(problem.at(name)); }
+  const std::string& text(const std::string& name) const { return std::get<std::string>(problem.at(name)); }
 };
 
 // One kernel of one library, made ready once: launch() executes it and does nothing else.
@@ -84,6 +85,9 @@ class Harness {
   Harness& operator=(const Harness&) = delete;
   virtual ~Harness() = default;
 
+  // Called, untimed, whenever the inputs have been written anew: for what a kernel needs made from them first
+  // (a training forward before its backward, packed weights).
+  virtual void prepare() {}
   virtual void launch() = 0;
 
   virtual std::vector<Operand> operands() = 0;

@@ -86,6 +86,9 @@ PYBIND11_MODULE(MICROBENCH_MODULE, module) {
       .def_property_readonly("workspace_bytes",
                              [](Session& self) { return self.harness().workspace_bytes(); })
       .def(
+          "prepare", [](Session& self) { self.harness().prepare(); },
+          py::call_guard<py::gil_scoped_release>())
+      .def(
           "measure",
           [](Session& self, std::int64_t samples, std::int64_t executions, CacheFlusher* flusher) {
             std::vector<double> times;

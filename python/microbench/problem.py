@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+
+    from microbench.verification import Check
+
+    Operands = Mapping[str, NDArray[np.generic]]
 
 Scalar = int | float | bool | str
 
@@ -68,4 +78,43 @@ class Problem(Protocol):
 
     def bytes(self, precision: Precision) -> int:
         """Compulsory traffic in bytes: every input read once, every output written once."""
+        ...
+
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration of a kernel: all that filling its operands and judging its result needs.
+
+    ``implementation`` is what the library really runs for ``algorithm``, "" while that is unknown.
+    """
+
+    problem: Problem
+    precision: Precision
+    pass_: str = "forward"
+    layout: str = ""
+    algorithm: str = "auto"
+    implementation: str = ""
+
+
+class Kernel(Protocol):
+    """What a module in ``microbench.kernels`` offers.
+
+    ``PASSES`` and ``LAYOUTS`` list what may be chosen, the default first. Operands are one-dimensional arrays
+    in memory order, by the names that the harnesses in ``kernels/<kernel>/`` use.
+    """
+
+    PROBLEM: type[Problem]
+    PASSES: tuple[str, ...]
+    LAYOUTS: tuple[str, ...]
+
+    def exact(self, case: Case) -> bool:
+        """Whether integer-valued operands give a result without rounding error."""
+        ...
+
+    def fill(self, case: Case, operands: Operands, rng: Generator, exact: bool) -> None:
+        """Writes fresh non-zero inputs in place, integer-valued where ``exact``; leaves outputs alone."""
+        ...
+
+    def check(self, case: Case, operands: Operands, exact: bool) -> Check:
+        """Compares the outputs with a float64 reference computed from the inputs as they are now."""
         ...
