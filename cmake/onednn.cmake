@@ -30,7 +30,7 @@ if(NOT dnnl_FOUND)
 endif()
 
 message(STATUS "oneDNN ${dnnl_VERSION} at ${dnnl_DIR}")
-microbench_module(_onednn kernels/common/onednn.cpp kernels/gemm/onednn.cpp)
+microbench_module(_onednn kernels/common/onednn.cpp ${onednn_harnesses})
 target_link_libraries(_onednn PRIVATE DNNL::dnnl)
 if(onednn_from_wheel)
   set_target_properties(_onednn PROPERTIES INSTALL_RPATH "$ORIGIN")
