@@ -29,6 +29,24 @@ constexpr std::int64_t element_bytes(ElementType type) {
   throw std::logic_error("unknown element type");
 }
 
+constexpr const char* name_of(ElementType type) {
+  switch (type) {
+    case ElementType::float64:
+      return "float64";
+    case ElementType::float32:
+      return "float32";
+    case ElementType::float16:
+      return "float16";
+    case ElementType::bfloat16:
+      return "bfloat16";
+    case ElementType::int8:
+      return "int8";
+    case ElementType::int32:
+      return "int32";
+  }
+  throw std::logic_error("unknown element type");
+}
+
 // One operand of a kernel in the device's memory, owned by its harness.
 class Buffer {
  public:

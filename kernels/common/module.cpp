@@ -47,8 +47,9 @@ py::array_t<double> to_array(const std::vector<double>& values) {
 PYBIND11_MODULE(MICROBENCH_MODULE, module) {
   using namespace microbench;
 
-  py::register_exception<Unsupported>(module, "Unsupported");
-  py::register_exception<WorkspaceExceeded>(module, "WorkspaceExceeded");
+  // Local, because a process may load several of these modules: each raises its own.
+  py::register_local_exception<Unsupported>(module, "Unsupported");
+  py::register_local_exception<WorkspaceExceeded>(module, "WorkspaceExceeded");
 
   py::class_<Request>(module, "Request", py::module_local())
       .def(py::init([](std::string kernel, std::string library, std::string library_path,
@@ -76,11 +77,11 @@ PYBIND11_MODULE(MICROBENCH_MODULE, module) {
       .def("memory", &Session::memory, py::arg("name"))
       .def_property_readonly("operands",
                              [](Session& self) {
-                               std::map<std::string, bool> names;
+                               std::map<std::string, std::pair<std::string, bool>> all;
                                for (const Operand& operand : self.harness().operands()) {
-                                 names[operand.name] = operand.is_output;
+                                 all[operand.name] = {name_of(operand.buffer->type()), operand.is_output};
                                }
-                               return names;
+                               return all;
                              })
       .def_property_readonly("implementation", [](Session& self) { return self.harness().implementation(); })
       .def_property_readonly("workspace_bytes",

@@ -200,12 +200,13 @@ std::vector<double> memory_rates(const std::string& kind, std::int64_t bytes, in
 
 PYBIND11_MODULE(_probe, module) {
   using namespace microbench;
-  py::register_exception<Unsupported>(module, "Unsupported");
+  py::register_local_exception<Unsupported>(module, "Unsupported");
   module.def("compute_rates", &compute_rates, py::arg("precision"), py::arg("threads"),
              py::arg("repetitions"), py::arg("seconds_each"), py::call_guard<py::gil_scoped_release>());
   module.def("memory_rates", &memory_rates, py::arg("kind"), py::arg("bytes"), py::arg("threads"),
              py::arg("repetitions"), py::call_guard<py::gil_scoped_release>());
   module.def("wake_threads", [](int threads) {
+    omp_set_num_threads(threads);  // also for flushing and conversions, which other modules do
 #pragma omp parallel num_threads(threads)
     {
       asm volatile("" ::: "memory");

@@ -1,57 +1,25 @@
-// GEMM through the CBLAS interface of an OpenBLAS found at run time. OpenBLAS's prefixed builds (every symbol
-// starts with scipy_) and plain ones are both understood.
-
-#include <array>
-#include <limits>
+// GEMM through the CBLAS interface of an OpenBLAS found at run time.
 
 #include "common/half.hpp"
-#include "common/library.hpp"
+#include "common/openblas.hpp"
 #include "common/registry.hpp"
 #include "gemm/operands.hpp"
 
 namespace microbench::gemm {
 namespace {
 
-constexpr int kColumnMajor = 102;  // the values that the CBLAS standard gives its enumerations
-constexpr int kNoTranspose = 111;
-constexpr int kTranspose = 112;
-
-template <typename T>
-using Gemm = void(int, int, int, int, int, int, T, const T*, int, const T*, int, T, T*, int);
-
-struct OpenBlas {
-  Library library;
-  std::string prefix;
-
-  explicit OpenBlas(const std::string& path) : library(path) {
-    for (const char* candidate : {"", "scipy_"}) {
-      if (library.symbol<void()>(candidate + std::string("cblas_sgemm")) != nullptr) {
-        prefix = candidate;
-        return;
-      }
-    }
-    throw Unsupported(path + " has no cblas_sgemm");
-  }
-
-  template <typename Function>
-  Function* require(const std::string& name) const {
-    if (auto* function = library.symbol<Function>(prefix + name)) return function;
-    throw Unsupported("this OpenBLAS has no " + name);
-  }
-};
-
 template <typename T>
 class CblasGemm final : public Harness {
  public:
   CblasGemm(const OpenBlas& blas, const char* function, ElementType type, const Request& request)
-      : sizes_(request), operands_(sizes_, type, type), gemm_(blas.require<Gemm<T>>(function)) {
-    blas.require<void(int)>("openblas_set_num_threads")(request.threads);
-    corename_ = blas.require<char*()>("openblas_get_corename")();
+      : sizes_(request), operands_(sizes_, type, type), gemm_(blas.require<OpenBlas::Gemm<T>>(function)) {
+    blas.set_threads(request.threads);
+    corename_ = blas.core();
   }
 
   void launch() override {
-    gemm_(kColumnMajor, sizes_.a_transposed ? kTranspose : kNoTranspose,
-          sizes_.b_transposed ? kTranspose : kNoTranspose, static_cast<int>(sizes_.m),
+    gemm_(OpenBlas::kColumnMajor, sizes_.a_transposed ? OpenBlas::kTranspose : OpenBlas::kNoTranspose,
+          sizes_.b_transposed ? OpenBlas::kTranspose : OpenBlas::kNoTranspose, static_cast<int>(sizes_.m),
           static_cast<int>(sizes_.n), static_cast<int>(sizes_.k), T{1}, operands_.a.as<T>(),
           static_cast<int>(sizes_.lda()), operands_.b.as<T>(), static_cast<int>(sizes_.ldb()), T{0},
           operands_.c.as<T>(), static_cast<int>(sizes_.ldc()));
@@ -64,7 +32,7 @@ class CblasGemm final : public Harness {
  private:
   Sizes sizes_;
   Operands operands_;
-  Gemm<T>* gemm_;
+  OpenBlas::Gemm<T>* gemm_;
   std::string corename_;
 };
 
@@ -85,9 +53,7 @@ std::vector<std::string> algorithms(const Request&) { return {}; }
 
 std::map<std::string, std::string> describe(const std::string& path) {
   const OpenBlas blas(path);
-  return {{"version", blas.require<char*()>("openblas_get_config")()},
-          {"core", blas.require<char*()>("openblas_get_corename")()},
-          {"path", path_of(reinterpret_cast<const void*>(blas.require<void()>("cblas_sgemm")))}};
+  return {{"version", blas.version()}, {"core", blas.core()}, {"path", blas.path()}};
 }
 
 const Registration registration({"gemm", "openblas", open, algorithms, describe});

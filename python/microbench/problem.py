@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from dataclasses import Field, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +71,7 @@ class Problem(Protocol):
     """Sizes of one kernel invocation: a frozen dataclass whose fields are the columns of its table."""
 
     kernel: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def flops(self) -> int:
         """Arithmetic operations of the direct algorithm; one multiply-add counts as two."""
@@ -106,6 +107,14 @@ class Kernel(Protocol):
     PROBLEM: type[Problem]
     PASSES: tuple[str, ...]
     LAYOUTS: tuple[str, ...]
+
+    def flops_of(self, case: Case) -> int:
+        """Arithmetic operations of one execution of the case, its pass taken into account."""
+        ...
+
+    def bytes_of(self, case: Case) -> int:
+        """Compulsory traffic of one execution of the case, in bytes."""
+        ...
 
     def exact(self, case: Case) -> bool:
         """Whether integer-valued operands give a result without rounding error."""

@@ -36,12 +36,27 @@ class MeasureJob(msgspec.Struct, frozen=True, kw_only=True, tag="measure"):
     seed: int
 
 
+class AlgorithmsJob(msgspec.Struct, frozen=True, kw_only=True, tag="algorithms"):
+    """Which algorithms a library offers for each of these problems."""
+
+    kernel: str
+    module: str
+    library: str
+    library_path: str
+    precision: str
+    pass_: str
+    layout: str
+    problems: list[dict[str, Scalar]]
+    threads: int
+
+
 class CeilingsJob(msgspec.Struct, frozen=True, kw_only=True, tag="ceilings"):
     """The measured peaks of the processor, on these threads."""
 
     threads: int
     cpus: tuple[int, ...]
     pin: bool
+    array_bytes: int
 
 
 class Stage(msgspec.Struct, frozen=True, tag="stage"):
@@ -79,11 +94,17 @@ class Ceilings(msgspec.Struct, frozen=True, tag="ceilings"):
     values: dict[str, Any]
 
 
+class Algorithms(msgspec.Struct, frozen=True, tag="algorithms"):
+    """The answer to an AlgorithmsJob: per problem the names, the library's own choice first, or none."""
+
+    names: list[list[str]]
+
+
 class Failure(msgspec.Struct, frozen=True, tag="failure"):
     """The worker itself went wrong; it can take no further job."""
 
     reason: str
 
 
-Job = MeasureJob | CeilingsJob
-Reply = Stage | Measurement | Ceilings | Failure
+Job = MeasureJob | AlgorithmsJob | CeilingsJob
+Reply = Stage | Measurement | Algorithms | Ceilings | Failure

@@ -6,6 +6,7 @@ its command line, because libraries print to standard output as they please.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -14,12 +15,20 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO
 
 import msgspec
 
 from microbench.pinning import Pinning
-from microbench.protocol import Ceilings, CeilingsJob, Failure, Job, MeasureJob, Reply, Stage
+from microbench.protocol import (
+    AlgorithmsJob,
+    CeilingsJob,
+    Failure,
+    Job,
+    Reply,
+    Stage,
+)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -35,33 +44,31 @@ def _die_with_parent(parent: int) -> None:
 def _be_the_first_victim(memory_limit: int) -> None:
     """Should memory run out, the allocation fails here, or the kernel's choice falls on this process."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
-    except OSError:
-        pass  # not this system's way; the limit above stands
+    with contextlib.suppress(OSError):  # not every system's way; the limit above stands
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def serve(jobs: IO[bytes], reply: Callable[[Reply], None]) -> None:
     """Answers jobs until the input ends."""
-    decoder = msgspec.json.Decoder(Job)
+    decoder: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)
     pinnings: dict[tuple[tuple[int, ...], bool], Pinning] = {}
     for line in jobs:
-        job: MeasureJob | CeilingsJob = decoder.decode(line)
+        job = decoder.decode(line)
+        # Imported here, so that what they load is charged to the first job and its time limit.
+        from microbench import measuring
+
+        if isinstance(job, AlgorithmsJob):
+            reply(measuring.algorithms(job))
+            continue
         key = (job.cpus, job.pin)
         if key not in pinnings:
             pinnings[key] = Pinning(job.cpus, enabled=job.pin)
         pinning = pinnings[key]
         pinning.release()
         if isinstance(job, CeilingsJob):
-            from microbench.ceilings import measure_ceilings
-
-            reply(Stage("measuring the processor's peaks"))
-            reply(Ceilings(measure_ceilings(job, pinning)))
+            reply(measuring.ceilings(job, pinning))
         else:
-            from microbench.measuring import measure
-
-            reply(measure(job, pinning, lambda name: reply(Stage(name))))
+            reply(measuring.measure(job, pinning, lambda name: reply(Stage(name))))
 
 
 def main(arguments: list[str]) -> int:
@@ -72,16 +79,18 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     gc.disable()  # a collection in the middle of a batch would be timed
     encoder = msgspec.json.Encoder()
+    with os.fdopen(descriptor, "wb") as replies:
 
-    def send(message: Reply) -> None:
-        os.write(descriptor, encoder.encode(message) + b"\n")
+        def send(message: Reply) -> None:
+            replies.write(encoder.encode(message) + b"\n")
+            replies.flush()
 
-    try:
-        serve(sys.stdin.buffer, send)
-    except Exception as error:
-        traceback.print_exc()
-        send(Failure(f"{type(error).__name__}: {error}"))
-        return 1
+        try:
+            serve(sys.stdin.buffer, send)
+        except Exception as error:
+            traceback.print_exc()
+            send(Failure(f"{type(error).__name__}: {error}"))
+            return 1
     return 0
 
 

@@ -1,0 +1,50 @@
+// The least that can time a library: a clock, a loop, one call. Built by fidelity.py, held against the product's loop.
+
+#include <chrono>
+#include <cstdint>
+#include <oneapi/dnnl/dnnl.hpp>
+
+namespace {
+
+template <typename Call>
+void time_each(Call&& call, std::int64_t samples, std::int64_t executions, double* times) {
+  for (std::int64_t sample = 0; sample < samples; ++sample) {
+    const auto start = std::chrono::steady_clock::now();
+    for (std::int64_t i = 0; i < executions; ++i) call();
+    const auto stop = std::chrono::steady_clock::now();
+    times[sample] = std::chrono::duration<double>(stop - start).count() / static_cast<double>(executions);
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+using Sgemm = void(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
+
+void bare_openblas(void* sgemm, int m, int n, int k, const float* a, const float* b, float* c,
+                   std::int64_t samples, std::int64_t executions, double* times) {
+  auto* call = reinterpret_cast<Sgemm*>(sgemm);
+  time_each([=] { call(102, 111, 111, m, n, k, 1.0F, a, m, b, k, 0.0F, c, m); }, samples, executions, times);
+}
+
+void bare_onednn(int m, int n, int k, float* a, float* b, float* c, std::int64_t samples, std::int64_t executions,
+                 double* times) {
+  using dnnl::memory;
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  dnnl::stream stream(engine);
+  const memory::desc left({n, k}, memory::data_type::f32, memory::dims{k, 1});
+  const memory::desc right({k, m}, memory::data_type::f32, memory::dims{m, 1});
+  const memory::desc result({n, m}, memory::data_type::f32, memory::dims{m, 1});
+  dnnl::matmul matmul(dnnl::matmul::primitive_desc(engine, left, right, result));
+  memory source(left, engine, b), weights(right, engine, a), destination(result, engine, c);
+  const std::unordered_map<int, memory> arguments{
+      {DNNL_ARG_SRC, source}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, destination}};
+  time_each(
+      [&] {
+        matmul.execute(stream, arguments);
+        stream.wait();
+      },
+      samples, executions, times);
+}
+}

@@ -1,0 +1,155 @@
+"""Medians of the product's timing loop against those of a bare C++ loop around the same library call.
+
+Both run in one process, on the same threads and the same memory, in turns. Prints per problem both medians and their
+ratio; exits 1 where a ratio is farther from 1 than ``--within``. Needs a C++ compiler and
+``pip install onednn-devel-cpu-gomp==2023.1.0`` for oneDNN's headers.
+
+    python benchmarks/fidelity.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+import microbench
+from microbench.backends import backend
+from microbench.measuring import wake_and_bind
+from microbench.pinning import Pinning
+from microbench.topology import physical_cores
+
+# From some 20 us to about 1 s on four cores.
+SIZES = (
+    (128, 64, 128),
+    (128, 128, 128),
+    (256, 128, 256),
+    (512, 128, 512),
+    (1760, 16, 1760),
+    (1024, 512, 1024),
+    (1760, 1760, 1760),
+    (4096, 3000, 4096),
+    (6144, 6144, 4096),
+)
+SECONDS_EACH = 6.0
+
+
+def build_bare(folder: Path) -> ctypes.CDLL:
+    """Compiles ``bare.cpp`` against the oneDNN that the product has loaded."""
+    headers = Path(str(distribution("onednn-devel-cpu-gomp").locate_file("../../../include"))).resolve()
+    package = Path(microbench.__file__).parent
+    output = folder / "bare.so"
+    source = Path(__file__).with_name("bare.cpp")
+    library = package / "libdnnl.so.3"
+    command = ["c++", "-O2", "-std=c++17", "-shared", "-fPIC", f"-I{headers}", str(source), str(library)]
+    subprocess.run([*command, f"-Wl,-rpath,{package}", "-o", str(output)], check=True)
+    return ctypes.CDLL(str(output))
+
+
+def measure_pair(
+    library: str, bare: ctypes.CDLL, size: tuple[int, int, int], threads: int
+) -> tuple[float, float, int]:
+    """Medians in seconds of the product's loop and of the bare one, and the number of samples of each."""
+    chosen = backend("cpu").LIBRARIES[library]
+    module: Any = importlib.import_module(chosen.module)
+    m, n, k = size
+    request = module.Request(
+        kernel="gemm",
+        library=library,
+        library_path=chosen.path(),
+        algorithm="auto",
+        precision="fp32",
+        problem={"m": m, "n": n, "k": k, "a_transposed": False, "b_transposed": False},
+        threads=threads,
+        workspace_limit=2**62,
+    )
+    session = module.Session(request)
+    arrays = {name: session.memory(name).view(np.float32) for name in ("a", "b", "c")}
+    rng = np.random.default_rng(1)
+    for name in ("a", "b"):
+        arrays[name][:] = rng.uniform(0.5, 1.0, arrays[name].size)
+    pointers = [ctypes.c_void_p(arrays[name].ctypes.data) for name in ("a", "b", "c")]
+
+    def run_bare(samples: int, executions: int) -> np.ndarray:
+        times = np.empty(samples)
+        tail = (ctypes.c_int64(samples), ctypes.c_int64(executions), times.ctypes.data_as(ctypes.c_void_p))
+        if library == "openblas":
+            blas = ctypes.CDLL(chosen.path())
+            function = ctypes.cast(blas.scipy_cblas_sgemm, ctypes.c_void_p)
+            bare.bare_openblas(function, m, n, k, *pointers, *tail)
+        else:
+            bare.bare_onednn(m, n, k, *pointers, *tail)
+        return times
+
+    once = float(session.measure(5).min())
+    executions = max(1, round(12e-6 / once))
+    batch = max(1, min(50, int(0.05 / (once * executions))))
+    rounds = max(4, int(SECONDS_EACH / (2 * batch * executions * once)))
+    ours, theirs = [], []
+    run_bare(3, executions)
+    for turn in range(rounds):
+        pair = [
+            (ours, lambda: session.measure(batch, executions)),
+            (theirs, lambda: run_bare(batch, executions)),
+        ]
+        for times, take in pair if turn % 2 else reversed(pair):
+            times.append(take())
+    return float(np.median(np.concatenate(ours))), float(np.median(np.concatenate(theirs))), rounds * batch
+
+
+def main() -> int:
+    """Measures every size with every library."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--within", type=float, default=0.01, help="largest deviation from 1 (default: 0.01)")
+    parser.add_argument("--library", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.library is None:  # each library in a process of its own, as the product has it
+        codes = []
+        for name in ("onednn", "openblas"):
+            environment = {**os.environ, **backend("cpu").LIBRARIES[name].environment}
+            command = [sys.executable, __file__, "--library", name, "--within", str(arguments.within)]
+            codes.append(subprocess.run(command, env=environment, check=False).returncode)
+        return max(codes)
+
+    cores = physical_cores()
+    pinning = Pinning(cores, enabled=True)
+    wake_and_bind(len(cores), pinning)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        bare = build_bare(Path(folder))
+        for size in SIZES:
+            pinning.release()
+            if arguments.library == "openblas":
+                ctypes.CDLL(backend("cpu").LIBRARIES["openblas"].path())
+            pinning.bind_new()
+            pinning.bind_caller()
+            ours, theirs, samples = measure_pair(arguments.library, bare, size, len(cores))
+            rows.append(
+                (
+                    arguments.library,
+                    "x".join(map(str, size)),
+                    samples,
+                    1e6 * theirs,
+                    1e6 * ours,
+                    ours / theirs,
+                )
+            )
+    headers = ("library", "m x n x k", "samples each", "bare loop, us", "microbench, us", "ratio")
+    print(tabulate(rows, headers, floatfmt=("", "", "", ".2f", ".2f", ".4f")))
+    return int(any(abs(row[-1] - 1) > arguments.within for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""The command line's grammar. Imports little: ``--help`` is the first thing that anybody sees."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any, NoReturn
+
+from microbench import __version__
+from microbench.errors import InputError
+from microbench.formats import FORMATS
+from microbench.options import MODES, Options
+from microbench.problem import PRECISIONS
+
+MEASURED = {
+    "gemm": "matrix multiplication",
+}
+_EXAMPLES = """\
+examples:
+  python -m microbench gemm                                  DeepBench's GEMM problems, fp32, on this machine
+  python -m microbench gemm --problems smoke                 a set that finishes in seconds
+  python -m microbench gemm --precision fp32 bf16 int8       several precisions
+  python -m microbench gemm --problem m=1760,n=16,k=1760     one problem
+  python -m microbench gemm --problems my.csv --where 'n<=64' --library onednn
+  python -m microbench gemm --repeat 8 --output runs/here    fit to be compared: eight fresh processes
+  python -m microbench gemm --resume --output runs/here      goes on where an interrupted run stopped
+  python -m microbench show runs/here --format csv           prints a run again
+  python -m microbench device                                what is here, and what is missing
+"""
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]i?)?B?")
+_PREFIXES = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message[:1].lower()}{message[1:]} (see {self.prog} --help)")
+
+
+def size(text: str) -> int:
+    """Bytes of a size such as ``64MiB`` (binary prefixes), ``1GB`` (decimal) or ``4096``."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write 64MiB, 2GB or a number of bytes")
+    prefix = match[2] or ""
+    base = 1024 if prefix.endswith("i") else 1000
+    return int(float(match[1]) * base ** _PREFIXES[prefix[:1].upper()])
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole grammar. Options left out are absent from what it returns, so that a resumed run's own apply."""
+    top = _Parser(
+        prog="python -m microbench",
+        description="Benchmark of the basic operations of deep learning: verified results, whole timing distributions.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"microbench {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for kernel, title in MEASURED.items():
+        _add_sweep(commands, kernel, title)
+    listing = commands.add_parser("list", help="kernels, problem sets, libraries and precisions")
+    listing.add_argument("kernel", nargs="?", help="list this kernel's problems instead")
+    listing.add_argument(
+        "--problems", default="deepbench", metavar="SET_OR_FILE", help="which (default: deepbench)"
+    )
+    listing.add_argument(
+        "--where", action="extend", nargs="+", default=[], metavar="COLUMN=VALUE", help="only such problems"
+    )
+    commands.add_parser("device", help="what is on this machine, what is missing and how to get it")
+    show = commands.add_parser("show", help="print a run again")
+    show.add_argument("run", help="the folder of a run")
+    show.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+    selftest = commands.add_parser(
+        "selftest",
+        help="compare this machine with itself: false alarms and the smallest difference it can resolve",
+    )
+    selftest.add_argument(
+        "--max-time",
+        type=float,
+        default=0.3,
+        metavar="S",
+        help="longest sampling of one problem (default: 0.3)",
+    )
+    selftest.add_argument("--output", metavar="DIR", help="folder of the run (default: runs/selftest-TIME)")
+    selftest.add_argument("--seed", type=int, help="seed of inputs and of the order (default: fresh)")
+    return top
+
+
+def _add_sweep(commands: Any, kernel: str, title: str) -> None:
+    sweep = commands.add_parser(
+        kernel,
+        help=f"measure {title}",
+        description=f"Measures {title}: verified before and after, sampled until the median is known well enough.",
+        argument_default=argparse.SUPPRESS,
+    )
+    what = sweep.add_argument_group("what")
+    what.add_argument("--problems", metavar="SET_OR_FILE", help="deepbench (default), smoke, or a .csv file")
+    what.add_argument(
+        "--problem", action="append", metavar="k=v,...", help="a single problem; may be repeated"
+    )
+    what.add_argument(
+        "--where",
+        action="extend",
+        nargs="+",
+        metavar="COLUMN=VALUE",
+        help="only such problems: = != < <= > >=",
+    )
+    what.add_argument(
+        "--precision",
+        action="extend",
+        nargs="+",
+        metavar="P",
+        help=f"fp32 (default), {', '.join(PRECISIONS)}",
+    )
+    what.add_argument("--backend", metavar="B", help="auto (default) or cpu")
+    what.add_argument("--library", action="extend", nargs="+", metavar="L", help="default: all that are here")
+    what.add_argument(
+        "--algorithm", action="extend", nargs="+", metavar="NAME", help="auto (default), names, or all"
+    )
+    what.add_argument(
+        "--workspace-limit", type=size, metavar="SIZE", help="for instance 64MiB (default: none)"
+    )
+    how = sweep.add_argument_group("how")
+    how.add_argument("--mode", metavar="M", help=f"{' or '.join(MODES)} caches (default: hot)")
+    how.add_argument("--threads", type=int, metavar="N", help="default: one on each physical core")
+    how.add_argument("--cpus", metavar="LIST", help="processors to use, for instance 0-3,8")
+    how.add_argument(
+        "--no-pin", dest="pin", action="store_false", help="leave threads where the system puts them"
+    )
+    how.add_argument("--confidence", type=float, metavar="C", help="of the median's interval (default: 0.99)")
+    how.add_argument(
+        "--relative-width", type=float, metavar="W", help="stop at this half-width (default: 0.01)"
+    )
+    how.add_argument("--max-samples", type=int, metavar="N", help="of one record (default: 10000)")
+    how.add_argument("--max-time", type=float, metavar="S", help="of sampling, but 8 samples (default: 10)")
+    how.add_argument("--min-time", type=float, metavar="S", help="of sampling one record (default: 0.1)")
+    how.add_argument(
+        "--repeat", type=int, metavar="N", help="fresh processes, shuffled (default: 1; 8 to compare)"
+    )
+    how.add_argument("--seed", type=int, metavar="N", help="of inputs and of the order (default: fresh)")
+    how.add_argument("--timeout", type=float, metavar="S", help="of one record (default: by its size)")
+    how.add_argument("--memory-limit", type=size, metavar="SIZE", help="of a worker (default: what is free)")
+    where = sweep.add_argument_group("where to")
+    where.add_argument("--output", metavar="DIR", help=f"folder of the run (default: runs/{kernel}-TIME)")
+    where.add_argument("--resume", action="store_true", help="go on with the run in --output")
+    where.add_argument("--format", choices=FORMATS, help="what is printed (default: table)")
+
+
+def given_options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The options of a sweep that the command line named, under the names of `Options`."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in arguments.items()
+        if name in Options.__struct_fields__
+    }

@@ -1,0 +1,34 @@
+"""A library that does kernels, and what is known of it on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Library:
+    """One library and the extension module that calls it.
+
+    Attributes:
+        module: import path of the extension module with ``Request``, ``Session``, ``algorithms``, ``describe``.
+        path: returns the shared object to load at run time, "" where the module is linked to it.
+        environment: variables a worker process must start with.
+        how_to_get: what a person does where the library is missing.
+    """
+
+    name: str
+    module: str
+    path: Callable[[], str]
+    how_to_get: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LibraryStatus:
+    """A library as found here: ``facts`` has version, path ...; ``missing`` says why it cannot be used."""
+
+    library: Library
+    kernels: tuple[str, ...]
+    facts: Mapping[str, str]
+    missing: str = ""

@@ -1,0 +1,192 @@
+"""Product of two matrices, as in BLAS: C = op(A) op(B), dense and column-major.
+
+Operands: "a" (m x k, stored k x m where transposed), "b" (k x n, stored n x k where transposed), "c" (m x n).
+
+How a result is judged:
+
+- Random operands, floating-point accumulation: each element may differ from the float64 product by
+  ``accumulation_tolerance(k + 1, u)`` of ``|op(A)| |op(B)|``, u the unit roundoff of the accumulator: k
+  products and sums, and one for the scale, which is computed in float32. The float64 product is allowed the
+  same with its own u. An output narrower than the accumulator may add one rounding of the element (Higham
+  2002, section 3.1). Products of 16-bit operands are exact in float32, so nothing is allowed for them. Where
+  the output is as wide as the accumulator the whole result must also keep ``frobenius_gamma(k + 1, u)``: that
+  tells fp32 arithmetic from TF32 or bf16 products, whatever k. (Narrower operands are left out: tensor units
+  truncate their sums, and the output's own rounding hides more.)
+- Integer operands, and int8 always: every partial sum, in whatever order, is an integer that the accumulator
+  holds exactly. The result must then be the exact sum, correctly rounded to the output's type; the tolerance
+  is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import isqrt
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from microbench.problem import ITEM_BYTES, Case, Precision
+from microbench.verification import (
+    Array,
+    Check,
+    Comparison,
+    accumulation_tolerance,
+    fill_integers,
+    fill_random,
+    frobenius_gamma,
+    largest_integer,
+    numpy_type,
+    unit_roundoff,
+)
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+    from microbench.problem import Operands
+
+# Rows, columns and terms that are in float64 at a time: 32 MiB for each of at most six temporary matrices.
+_BLOCK = 2048
+# Smallest range of integers where the sum need not fit the output: +-1 alone would miss half of all mix-ups.
+_SMALLEST_RANGE = 2
+
+
+@dataclass(frozen=True)
+class GemmProblem:
+    """C (m x n) = op(A) (m x k) * op(B) (k x n); op transposes where ``a_transposed``, ``b_transposed``."""
+
+    kernel: ClassVar[str] = "gemm"
+
+    m: int
+    n: int
+    k: int
+    a_transposed: bool = False
+    b_transposed: bool = False
+
+    def flops(self) -> int:
+        """2 m n k: one multiply-add counts as two operations."""
+        return 2 * self.m * self.n * self.k
+
+    def bytes(self, precision: Precision) -> int:
+        """Compulsory traffic in bytes: A and B read once, C written once."""
+        inputs = (self.m * self.k + self.k * self.n) * ITEM_BYTES[precision.storage]
+        return inputs + self.m * self.n * ITEM_BYTES[precision.output]
+
+
+PROBLEM = GemmProblem
+PASSES: tuple[str, ...] = ("forward",)
+LAYOUTS: tuple[str, ...] = ("column_major",)
+
+
+def flops_of(case: Case) -> int:
+    """The problem's operations: there is one pass."""
+    return case.problem.flops()
+
+
+def bytes_of(case: Case) -> int:
+    """The problem's compulsory traffic in the case's precision."""
+    return case.problem.bytes(case.precision)
+
+
+def exact(case: Case) -> bool:
+    """Whether sums of k products of integers can all be exact in the accumulator: k <= 2^24 for float32."""
+    return _problem(case).k <= largest_integer(case.precision.accumulator)
+
+
+def fill(case: Case, operands: Operands, rng: Generator, exact: bool) -> None:
+    """Fills "a" and "b" with fresh non-zero numbers, integers where ``exact`` or accumulated in int32."""
+    for name in ("a", "b"):
+        array: Array = operands[name].view(numpy_type(case.precision.storage))
+        if _integers(case, exact):
+            fill_integers(array, rng, _integer_range(case))
+        else:
+            fill_random(array, rng)
+
+
+def check(case: Case, operands: Operands, exact: bool) -> Check:
+    """Compares "c" with the product of "a" and "b" as they are now, as the module's docstring says."""
+    problem, precision = _problem(case), case.precision
+    storage = numpy_type(precision.storage)
+    a = _matrix(operands["a"].view(storage), problem.m, problem.k, problem.a_transposed)
+    b = _matrix(operands["b"].view(storage), problem.k, problem.n, problem.b_transposed)
+    c = _matrix(operands["c"].view(numpy_type(precision.output)), problem.m, problem.n, transposed=False)
+    blocks = product(_slices(problem.m), _slices(problem.n))
+    if _integers(case, exact):
+        comparison = Comparison(0.0)
+        largest_sum = problem.k * _integer_range(case) ** 2
+        # Exact in float32 as well, in half the time, where the sums are small enough.
+        reference_type = np.float32 if largest_sum <= largest_integer("float32") else np.float64
+        for rows, columns in blocks:
+            reference = _multiply(a[rows], b[:, columns], reference_type).astype(c.dtype)
+            right = np.array_equal(reference, c[rows, columns])
+            # The scale of an error is wanted only where there is one.
+            scale = np.ones(reference.shape) if right else _multiply_magnitudes(a[rows], b[:, columns])
+            comparison.add(c[rows, columns], reference, scale)
+    else:
+        comparison = _comparison(case)
+        for rows, columns in blocks:
+            comparison.add(
+                c[rows, columns],
+                _multiply(a[rows], b[:, columns], np.float64),
+                _multiply_magnitudes(a[rows], b[:, columns]),
+            )
+    return comparison.result()
+
+
+def _comparison(case: Case) -> Comparison:
+    """What rounding explains for random operands."""
+    terms, precision = _problem(case).k + 1, case.precision
+    roundoffs = (unit_roundoff(precision.accumulator), unit_roundoff("float64"))
+    tolerance = sum(accumulation_tolerance(terms, u) for u in roundoffs)
+    if precision.output != precision.accumulator:
+        return Comparison(tolerance, result_rounding=unit_roundoff(precision.output))
+    return Comparison(tolerance, frobenius_tolerance=sum(frobenius_gamma(terms, u) for u in roundoffs))
+
+
+def _problem(case: Case) -> GemmProblem:
+    assert isinstance(case.problem, GemmProblem)
+    return case.problem
+
+
+def _integers(case: Case, exact: bool) -> bool:
+    return exact or case.precision.accumulator == "int32"
+
+
+def _integer_range(case: Case) -> int:
+    """The largest L such that with operands in -L..L every partial sum is exact in the accumulator (k L^2).
+
+    It is smaller where the output holds fewer integers, so that rounding hides as little as possible: sums of
+    random signs rarely come near k L^2. For the same reason they stay in the range of float16 (65504 is 12
+    deviations of the sum of 2^22 products of 1 and 2).
+    """
+    precision, k = case.precision, _problem(case).k
+    in_accumulator = isqrt(largest_integer(precision.accumulator) // k)
+    in_output = max(_SMALLEST_RANGE, isqrt(largest_integer(precision.output) // k))
+    return min(in_accumulator, in_output, largest_integer(precision.storage))
+
+
+def _matrix(array: Array, rows: int, columns: int, transposed: bool) -> Array:
+    """``rows`` x ``columns`` view of a column-major matrix that is stored transposed or not."""
+    if transposed:
+        return array.reshape((rows, columns), order="C")
+    return array.reshape((rows, columns), order="F")
+
+
+def _slices(size: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, size, _BLOCK))
+
+
+def _multiply(a: Array, b: Array, dtype: Any) -> Array:
+    total: Array = np.zeros((a.shape[0], b.shape[1]), dtype)
+    for terms in _slices(a.shape[1]):
+        total += a[:, terms].astype(dtype) @ b[terms].astype(dtype)
+    return total
+
+
+def _multiply_magnitudes(a: Array, b: Array) -> Array:
+    """|a| |b|, the scale of errors: float32 is precise enough for it."""
+    total: Array = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    for terms in _slices(a.shape[1]):
+        total += np.abs(a[:, terms].astype(np.float32)) @ np.abs(b[terms].astype(np.float32))
+    return total

@@ -1,0 +1,86 @@
+"""Everything a sweep can be asked for, with the defaults; checked once, stored with the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from microbench.errors import InputError
+from microbench.problem import PRECISIONS
+
+MODES = ("hot", "cold")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of one sweep: the command line's, under the same names. Times in seconds, sizes in bytes.
+
+    ``problem`` lists single problems, used instead of the set ``problems``; ``where`` filters either. None lets
+    the machine decide: ``threads`` physical cores of the affinity mask, ``memory_limit`` what is free,
+    ``timeout`` by the size of the problem, ``seed`` fresh.
+    """
+
+    kernel: str
+    problems: str = "deepbench"
+    problem: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    backend: str = "auto"
+    library: tuple[str, ...] = ()
+    algorithm: tuple[str, ...] = ("auto",)
+    precision: tuple[str, ...] = ("fp32",)
+    pass_: tuple[str, ...] = msgspec.field(default=(), name="pass")
+    layout: tuple[str, ...] = ()
+    mode: str = "hot"
+    threads: int | None = None
+    cpus: str | None = None
+    pin: bool = True
+    workspace_limit: int | None = None
+    confidence: float = 0.99
+    relative_width: float = 0.01
+    max_samples: int = 10_000
+    max_time: float = 10.0
+    min_time: float = 0.1
+    timeout: float | None = None
+    memory_limit: int | None = None
+    repeat: int = 1
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.precision:
+            if name not in PRECISIONS:
+                raise InputError(
+                    f"--precision {name}: there is no such precision; there are {', '.join(PRECISIONS)}"
+                )
+        if self.mode not in MODES:
+            raise InputError(f"--mode {self.mode}: there is no such mode; there are {', '.join(MODES)}")
+        _between("--confidence", self.confidence, 0.5, 0.9999)
+        _between("--relative-width", self.relative_width, 1e-6, 1.0)
+        _between("--max-time", self.max_time, 1e-3, 86_400)
+        _between("--min-time", self.min_time, 0.0, self.max_time)
+        _between("--max-samples", self.max_samples, 8, 1_000_000)
+        _between("--repeat", self.repeat, 1, 1000)
+        if self.threads is not None:
+            _between("--threads", self.threads, 1, 4096)
+        if self.timeout is not None:
+            _between("--timeout", self.timeout, 0.1, 864_000)
+        if self.memory_limit is not None:
+            _between("--memory-limit", self.memory_limit, 64 << 20, 1 << 60)
+        if self.seed is not None:
+            _between("--seed", self.seed, 0, 2**63 - 1)
+        if self.problem and self.problems != "deepbench":
+            raise InputError("--problem and --problems exclude each other: give single problems or a set")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Options:
+        """Options from plain values, such as a stored run's. Raises InputError where one is not as it must be."""
+        try:
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            raise InputError(str(error)) from error
+
+
+def _between(option: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise InputError(f"{option} {value:.17g}: must be from {low:.6g} to {high:.17g}")

@@ -1,0 +1,127 @@
+"""What a sweep will measure, in which order, and about how long it will take."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from microbench import kernels
+from microbench.errors import InputError
+from microbench.options import Options
+from microbench.problem import PRECISIONS, Case, Scalar
+from microbench.tables import Row, distinct, filter_rows, load_problems, parse_problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One configuration of the plan; ``index`` is its place there, the same in every repeat."""
+
+    index: int
+    row: Row
+    library: str
+    algorithm: str
+    precision: str
+    pass_: str
+    layout: str
+
+    @property
+    def problem(self) -> dict[str, Scalar]:
+        """The problem's columns."""
+        return columns(self.row)
+
+
+Enumerate = Callable[[str, str, str, str, Sequence[Row]], list[list[str]]]
+"""Algorithms per problem, for a library, precision, pass and layout."""
+
+
+def columns(row: Row) -> dict[str, Scalar]:
+    """The problem's columns as its table has them."""
+    return dataclasses.asdict(row.problem)
+
+
+def problems(options: Options) -> list[Row]:
+    """The problems asked for, filtered, each once. Raises InputError where a table or filter is faulty."""
+    if options.problem:
+        rows = [parse_problem(options.kernel, text) for text in options.problem]
+    else:
+        rows = load_problems(options.kernel, options.problems)
+    return distinct(filter_rows(rows, options.where))
+
+
+def build(
+    options: Options,
+    rows: Sequence[Row],
+    libraries: Sequence[str],
+    precision_here: Callable[[str], str],
+    enumerate_algorithms: Enumerate,
+) -> list[Item]:
+    """Every problem with every library, algorithm, precision, pass and layout asked for, by problem.
+
+    ``precision_here`` names the mode in which a precision is measured on this device.
+    """
+    kernel = kernels.kernel(options.kernel)
+    passes = _chosen("--pass", options.pass_, kernel.PASSES)
+    layouts = _chosen("--layout", options.layout, kernel.LAYOUTS)
+    groups = []
+    for library in libraries:
+        for precision in dict.fromkeys(precision_here(name) for name in options.precision):
+            for pass_ in passes:
+                for layout in layouts:
+                    names = [list(options.algorithm)] * len(rows)
+                    if options.algorithm == ("all",):
+                        offered = enumerate_algorithms(library, precision, pass_, layout, rows)
+                        names = [algorithms or ["auto"] for algorithms in offered]
+                    groups.append((library, precision, pass_, layout, names))
+    items: list[Item] = []
+    for place, row in enumerate(rows):
+        for library, precision, pass_, layout, names in groups:
+            for algorithm in names[place]:
+                items.append(Item(len(items), row, library, algorithm, precision, pass_, layout))
+    return items
+
+
+def _chosen(option: str, asked: tuple[str, ...], offered: tuple[str, ...]) -> tuple[str, ...]:
+    if not asked:
+        return offered[:1]
+    if asked == ("all",):
+        return offered
+    for name in asked:
+        if name not in offered:
+            raise InputError(f"{option} {name}: not to be had here; there are {', '.join(offered)}")
+    return tuple(dict.fromkeys(asked))
+
+
+def order(items: Sequence[Item], repeat: int, repeats: int, seed: int) -> list[Item]:
+    """The order in which one repeat measures: the table's for a single one, shuffled for several.
+
+    Shuffling keeps slow drifts of the machine from falling on the same problems in every repeat.
+    """
+    if repeats == 1:
+        return list(items)
+    shuffled = list(items)
+    random.Random(f"{seed}/{repeat}").shuffle(shuffled)
+    return shuffled
+
+
+def fingerprint(items: Sequence[Item]) -> str:
+    """Changes when the plan does: a run is resumed with the plan that it was started with, or not at all."""
+    plan = [
+        (item.problem, item.library, item.algorithm, item.precision, item.pass_, item.layout)
+        for item in items
+    ]
+    return hashlib.sha256(msgspec.json.encode(plan)).hexdigest()
+
+
+def record_seed(seed: int, repeat: int, index: int) -> int:
+    """The seed of one record's inputs: fresh for each, the same when a run is done again with the same seed."""
+    digest = hashlib.sha256(f"{seed}/{repeat}/{index}".encode()).digest()
+    return int.from_bytes(digest[:6], "big")
+
+
+def case(item: Item) -> Case:
+    """What the item's kernel module needs to know of it."""
+    return Case(item.row.problem, PRECISIONS[item.precision], item.pass_, item.layout, item.algorithm)

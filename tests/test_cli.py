@@ -1,0 +1,157 @@
+"""The commands as a person types them, on the real libraries of this machine."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import microbench
+from microbench.store import Run
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(microbench.__file__).parents[1]
+QUICK = ["--min-time", "0", "--max-time", "0.05", "--max-samples", "30"]
+
+
+def call(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "microbench", *arguments],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE), "COLUMNS": "100"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the smoke set in every precision with every library that is here."""
+    folder = tmp_path_factory.mktemp("real")
+    precisions = ["fp64", "fp32", "bf16", "fp16", "int8"]
+    process = call(
+        ["gemm", "--problems", "smoke", *QUICK, "--output", "run", "--precision", *precisions], folder
+    )
+    assert process.returncode in (0, 1), process.stderr
+    assert "Traceback" not in process.stderr
+    return folder / "run"
+
+
+def test_every_problem_library_and_precision_is_right_or_has_a_reason(run_folder: Path) -> None:
+    records = list(Run.load(run_folder).records())
+    libraries = {record.library for record in records}
+    assert "openblas" in libraries
+    assert len(records) == 8 * 5 * len(libraries)
+    for record in records:
+        # A disturbed machine may leave some unstable; none may be wrong, crash or hang.
+        assert record.status in ("ok", "unstable", "unsupported"), record.reason
+        if record.status == "unsupported":
+            assert record.precision in record.reason or record.precision in ("fp16", "bf16", "int8")
+        else:
+            assert record.max_error is not None
+            assert record.tolerance is not None
+            assert record.max_error <= record.tolerance
+            assert record.facts["implementation"]
+            assert len(record.samples_s) == record.summary["n"]
+    supported = {(r.library, r.precision) for r in records if r.status != "unsupported"}
+    assert {("openblas", "fp32"), ("openblas", "fp64")} <= supported
+    assert all(record.precision != "fp16_in_fp32_math" or record.library for record in records)
+
+
+def test_a_run_prints_again_in_every_format(run_folder: Path) -> None:
+    count = len(list(Run.load(run_folder).records()))
+    table = call(["show", str(run_folder)], run_folder)
+    assert table.returncode == 0
+    assert max(map(len, table.stdout.splitlines())) <= 100
+    rows = list(
+        csv.DictReader(io.StringIO(call(["show", str(run_folder), "--format", "csv"], run_folder).stdout))
+    )
+    assert len(rows) == count
+    text = call(["show", str(run_folder), "--format", "json"], run_folder).stdout
+    assert sum(1 for _ in re.finditer(r'"index":', text)) == count
+    json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines()]
+    markdown = call(["show", str(run_folder), "--format", "markdown"], run_folder).stdout
+    assert markdown.count("\n|") >= count
+
+
+def test_a_run_loads_into_pandas(run_folder: Path) -> None:
+    table = microbench.load(run_folder)
+    assert len(table) == len(list(Run.load(run_folder).records()))
+    assert (table["max_error"].dropna() >= 0).all()
+
+
+def test_python_runs_a_sweep_as_the_command_line_does(tmp_path: Path) -> None:
+    run = microbench.run(
+        "gemm",
+        tmp_path / "run",
+        problem=("m=32,n=32,k=32",),
+        library=("openblas",),
+        max_time=0.05,
+        min_time=0.0,
+    )
+    (record,) = run.records()
+    assert record.problem["m"] == 32
+    assert record.status in ("ok", "unstable")
+
+
+def test_threads_are_as_many_as_asked_for_and_bound(tmp_path: Path) -> None:
+    process = call(
+        ["gemm", "--problem", "m=64,n=64,k=64", "--threads", "1", *QUICK, "--output", "run"], tmp_path
+    )
+    assert process.returncode in (0, 1)
+    run = Run.load(tmp_path / "run")
+    assert run.info.plan["threads"] == 1
+    assert len(run.info.plan["cpus"]) == 1
+    assert {record.threads for record in run.records()} == {1}
+
+
+def test_list_and_device_say_what_is_here(tmp_path: Path) -> None:
+    overview = call(["list"], tmp_path)
+    assert overview.returncode == 0
+    assert "deepbench (248)" in overview.stdout
+    problems = call(["list", "gemm", "--problems", "smoke", "--where", "n<=16"], tmp_path)
+    assert problems.returncode == 0
+    assert "GFLOP" in problems.stdout
+    device = call(["device"], tmp_path)
+    assert device.returncode == 0
+    assert "openblas" in device.stdout
+    assert max(map(len, device.stdout.splitlines())) <= 100
+
+
+def commands(page: Path) -> list[str]:
+    blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line[line.index("python -m microbench") :] for line in lines if "python -m microbench" in line]
+
+
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+# What a sweep of the docs is cut down to: one size of DeepBench's, few samples.
+SHORT = [*QUICK, "--where", "m=1760", "n=16", "k=1760"]
+
+
+@pytest.mark.parametrize("command", [command for page in PAGES for command in commands(page)])
+def test_commands_of_the_docs_work(command: str, tmp_path: Path) -> None:
+    words = shlex.split(command, comments=True)[3:]
+    (tmp_path / "my_sizes.csv").write_text("m,n,k,suite\n1760,16,1760,inference\n")
+    if "--resume" in words or words[0] == "show":
+        folder = next(word for word in words if "runs/" in word)
+        start = call(["gemm", *SHORT, "--library", "openblas", "--output", folder], tmp_path)
+        assert start.returncode in (0, 1), start.stderr
+    elif words[0] == "gemm":
+        words += QUICK if "--problem" in words or "smoke" in words else SHORT
+        words += ["--repeat", "2"] if "--repeat" in words else []
+    elif words[0] == "selftest":
+        words += ["--max-time", "0.01"]
+    process = call(words, tmp_path)
+    assert process.returncode in (0, 1), process.stderr
+    assert "Traceback" not in process.stderr

@@ -1,0 +1,93 @@
+"""The plan: every configuration once, in an order that is the seed's alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microbench import plan
+from microbench.errors import InputError
+from microbench.options import Options
+
+PROBLEMS = ("m=1,n=2,k=3", "m=4,n=5,k=6,b_transposed=true")
+
+
+def build(**options: object) -> list[plan.Item]:
+    chosen = Options(kernel="gemm", **({"problem": PROBLEMS} | options))
+
+    def enumerate_algorithms(library: str, *_: object) -> list[list[str]]:
+        return [["x", "y"], []] if library == "one" else [[], []]
+
+    return plan.build(
+        chosen,
+        plan.problems(chosen),
+        ["one", "two"],
+        lambda name: "fp16_in_fp32_math" if name == "fp16" else name,
+        enumerate_algorithms,
+    )
+
+
+def test_every_problem_meets_every_library_and_precision() -> None:
+    items = build(precision=("fp32", "int8"))
+    assert [item.index for item in items] == list(range(8))
+    keys = {(item.problem["m"], item.library, item.precision, item.algorithm) for item in items}
+    assert keys == {
+        (m, library, p, "auto") for m in (1, 4) for library in ("one", "two") for p in ("fp32", "int8")
+    }
+
+
+def test_precisions_that_become_the_same_mode_are_measured_once() -> None:
+    items = build(precision=("fp16", "fp16_in_fp32_math"))
+    assert {item.precision for item in items} == {"fp16_in_fp32_math"}
+    assert len(items) == 4
+
+
+def test_all_algorithms_or_auto_where_a_library_offers_none() -> None:
+    items = build(algorithm=("all",))
+    assert [(item.problem["m"], item.library, item.algorithm) for item in items] == [
+        (1, "one", "x"),
+        (1, "one", "y"),
+        (1, "two", "auto"),
+        (4, "one", "auto"),
+        (4, "two", "auto"),
+    ]
+
+
+def test_identical_problems_are_measured_once() -> None:
+    assert len(build(problem=(*PROBLEMS, PROBLEMS[0]))) == 4
+
+
+def test_an_unknown_pass_names_those_there_are() -> None:
+    with pytest.raises(InputError, match=r"--pass backward: .*forward"):
+        build(pass_=("backward",))
+
+
+def test_filters_and_tables_are_applied(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("m,n,k\n1,2,3\n40,5,6\n")
+    items = build(problem=(), problems=str(table), where=("m>3",))
+    assert {item.problem["m"] for item in items} == {40}
+
+
+@given(st.integers(0, 2**32), st.integers(2, 20))
+def test_repeats_are_permutations_that_the_seed_repeats(seed: int, repeats: int) -> None:
+    items = build(precision=("fp32", "bf16", "int8"))
+    for repeat in range(2):
+        first = plan.order(items, repeat, repeats, seed)
+        assert first == plan.order(items, repeat, repeats, seed)
+        assert sorted(item.index for item in first) == list(range(len(items)))
+    assert plan.order(items, 0, 1, seed) == items
+
+
+def test_a_changed_plan_has_another_fingerprint() -> None:
+    assert plan.fingerprint(build()) == plan.fingerprint(build(confidence=0.95))
+    assert plan.fingerprint(build()) != plan.fingerprint(build(precision=("bf16",)))
+
+
+def test_every_record_has_a_seed_of_its_own() -> None:
+    seeds = {plan.record_seed(1, repeat, index) for repeat in range(10) for index in range(100)}
+    assert len(seeds) == 1000
+    assert plan.record_seed(1, 2, 3) == plan.record_seed(1, 2, 3) != plan.record_seed(2, 2, 3)
