@@ -1,4 +1,5 @@
-// The least that can time a library: a clock, a loop, one call. Built by fidelity.py, held against the product's loop.
+// The least that can time a library: a clock, a loop, one call. Built by fidelity.py, held against the
+// product's loop.
 
 #include <chrono>
 #include <cstdint>
@@ -20,7 +21,8 @@ void time_each(Call&& call, std::int64_t samples, std::int64_t executions, doubl
 
 extern "C" {
 
-using Sgemm = void(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
+using Sgemm = void(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*,
+                   int);
 
 void bare_openblas(void* sgemm, int m, int n, int k, const float* a, const float* b, float* c,
                    std::int64_t samples, std::int64_t executions, double* times) {
@@ -28,8 +30,8 @@ void bare_openblas(void* sgemm, int m, int n, int k, const float* a, const float
   time_each([=] { call(102, 111, 111, m, n, k, 1.0F, a, m, b, k, 0.0F, c, m); }, samples, executions, times);
 }
 
-void bare_onednn(int m, int n, int k, float* a, float* b, float* c, std::int64_t samples, std::int64_t executions,
-                 double* times) {
+void bare_onednn(int m, int n, int k, float* a, float* b, float* c, std::int64_t samples,
+                 std::int64_t executions, double* times) {
   using dnnl::memory;
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
