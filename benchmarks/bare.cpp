@@ -40,12 +40,12 @@ void bare_onednn(int m, int n, int k, float* a, float* b, float* c, std::int64_t
   const memory::desc result({n, m}, memory::data_type::f32, memory::dims{m, 1});
   dnnl::matmul matmul(dnnl::matmul::primitive_desc(engine, left, right, result));
   memory source(left, engine, b), weights(right, engine, a), destination(result, engine, c);
-  const std::unordered_map<int, memory> arguments{
-      {DNNL_ARG_SRC, source}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, destination}};
+  const dnnl_exec_arg_t arguments[] = {
+      {DNNL_ARG_SRC, source.get()}, {DNNL_ARG_WEIGHTS, weights.get()}, {DNNL_ARG_DST, destination.get()}};
   time_each(
       [&] {
-        matmul.execute(stream, arguments);
-        stream.wait();
+        dnnl_primitive_execute(matmul.get(), stream.get(), 3, arguments);
+        dnnl_stream_wait(stream.get());
       },
       samples, executions, times);
 }

@@ -91,3 +91,23 @@ def test_every_record_has_a_seed_of_its_own() -> None:
     seeds = {plan.record_seed(1, repeat, index) for repeat in range(10) for index in range(100)}
     assert len(seeds) == 1000
     assert plan.record_seed(1, 2, 3) == plan.record_seed(1, 2, 3) != plan.record_seed(2, 2, 3)
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=2, max_size=2), st.floats(0.5, 500), st.integers(0, 9))
+def test_a_time_budget_keeps_whole_problems_that_fit(costs: list[float], budget: float, seed: int) -> None:
+    items = build(precision=("fp32", "int8"))
+
+    def cost(item: plan.Item) -> float:
+        return costs[item.problem["m"] == 4]
+
+    if min(costs) * 4 > budget:
+        with pytest.raises(InputError, match="--time-budget"):
+            plan.within(items, cost, budget, seed)
+        return
+    kept = plan.within(items, cost, budget, seed)
+    assert [item.index for item in kept] == list(range(len(kept)))
+    assert sum(map(cost, kept)) <= budget * (1 + 1e-9)
+    assert len(kept) in (4, 8)
+    left_out = [item for item in items if item.problem not in [other.problem for other in kept]]
+    assert not left_out or sum(map(cost, kept)) + sum(map(cost, left_out)) > budget
+    assert kept == plan.within(items, cost, budget, seed)

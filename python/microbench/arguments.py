@@ -14,6 +14,8 @@ from microbench.problem import PRECISIONS
 
 MEASURED = {
     "gemm": "matrix multiplication",
+    "conv": "convolution",
+    "rnn": "recurrent layers",
 }
 _EXAMPLES = """\
 examples:
@@ -23,6 +25,8 @@ examples:
   python -m microbench gemm --problem m=1760,n=16,k=1760     one problem
   python -m microbench gemm --problems my.csv --where 'n<=64' --library onednn
   python -m microbench gemm --repeat 8 --output runs/here    fit to be compared: eight fresh processes
+  python -m microbench conv --pass backward_data --algorithm all --where filter_w=3
+  python -m microbench rnn --time-budget 600                 as many of the problems as ten minutes allow
   python -m microbench gemm --resume --output runs/here      goes on where an interrupted run stopped
   python -m microbench show runs/here --format csv           prints a run again
   python -m microbench device                                what is here, and what is missing
@@ -115,8 +119,17 @@ def _add_sweep(commands: Any, kernel: str, title: str) -> None:
     what.add_argument("--backend", metavar="B", help="auto (default) or cpu")
     what.add_argument("--library", action="extend", nargs="+", metavar="L", help="default: all that are here")
     what.add_argument(
-        "--algorithm", action="extend", nargs="+", metavar="NAME", help="auto (default), names, or all"
+        "--algorithm",
+        action="extend",
+        nargs="+",
+        metavar="NAME",
+        help="auto (default), names, all, or best of all",
     )
+    what.add_argument(
+        "--pass", action="extend", nargs="+", metavar="P", help="forward (default), others, all"
+    )
+    what.add_argument("--layout", action="extend", nargs="+", metavar="L", help="of tensors; names, or all")
+    what.add_argument("--time-budget", type=float, metavar="S", help="measure as many problems as fit")
     what.add_argument(
         "--workspace-limit", type=size, metavar="SIZE", help="for instance 64MiB (default: none)"
     )
@@ -151,5 +164,5 @@ def given_options(arguments: dict[str, Any]) -> dict[str, Any]:
     return {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in arguments.items()
-        if name in Options.__struct_fields__
+        if name in Options.__struct_encode_fields__
     }

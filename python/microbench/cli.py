@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from microbench.arguments import MEASURED, given_options, parser
 from microbench.errors import InputError, StoreError
 
 if TYPE_CHECKING:
+    from microbench.figures import Row
     from microbench.options import Options
     from microbench.store import Run
 
@@ -61,22 +62,28 @@ def _measure(options: Options, output: str | None, resume: bool, command: list[s
     from microbench.face import Terminal
     from microbench.runner import sweep
 
-    table = form == "table"
-    with Terminal(sys.stdout if table else None, options.confidence) as face:
+    # Which algorithm is the best is known at the end.
+    rows_as_they_come = form == "table" and options.algorithm != ("best",)
+    with Terminal(sys.stdout if rows_as_they_come else None, options.confidence) as face:
         measured = sweep(options, output, resume=resume, command=["microbench", *command], face=face)
-    _print(measured, form, rows=not table)
+    _print(measured, form, rows=not rows_as_they_come)
     return measured
 
 
 def _print(run: Run, form: str, *, rows: bool = True) -> None:
-    from microbench.figures import shows_unicode
+    """Prints rows, of ``--algorithm best`` only the best, and for people a summary."""
+    from microbench.figures import fastest, shows_unicode
     from microbench.formats import FORMATS, write
     from microbench.summarise import summarise
 
+    def chosen() -> Iterable[Row]:
+        stored: Iterable[Row] = run.records() if form == "json" else run.summaries()
+        return fastest(stored) if run.info.options.get("algorithm") == ["best"] else stored
+
     if rows and form in FORMATS:
-        write(run.records() if form == "json" else run.summaries(), form, sys.stdout)
+        write(chosen(), form, sys.stdout)
     if form == "table":
-        print("\n".join(["", *summarise(run.summaries(), unicode=shows_unicode(sys.stdout))]))
+        print("\n".join(["", *summarise(chosen(), unicode=shows_unicode(sys.stdout))]))
 
 
 def _exit_code(run: Run) -> int:

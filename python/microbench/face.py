@@ -19,6 +19,8 @@ from microbench.store import RunInfo
 
 # Drawing takes the processor from whoever is being measured.
 _REFRESH_S = 2.0
+# From here on a sweep is long enough to ask for less.
+_LONG_S = 3600.0
 
 
 class _ConsoleStream(io.TextIOBase):
@@ -73,14 +75,17 @@ class Terminal(Face):
         self._total = total_cost
         self._began = time.monotonic()
         self._progress.update(self._task, total=total_cost)
-        found = f"{done} of {info.planned_records} records are in {folder} already" if done else ""
+        found = f"{done} of {info.planned_records} records are in {folder} already"
         planned = f"{info.planned_records} records into {folder}"
-        self._progress.console.print(
-            f"{found or planned}; about {duration(total_cost)} to go",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        lines = [f"{found if done else planned}; about {duration(total_cost)} to go"]
+        if info.plan.get("left_out"):
+            lines.append(f"left out: {info.plan['left_out']} more; measured are {info.plan['chosen_by']}")
+        elif total_cost > _LONG_S:
+            lines.append(
+                "--time-budget 1800, for instance, measures as many of the problems as half an hour allows"
+            )
+        for line in lines:
+            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def stage(self, item: Item | None, doing: str) -> None:
         """See `runner.Face`."""

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TextIO
 
 import msgspec
@@ -42,6 +42,7 @@ class RecordSummary(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float | None = None
     effective_n: float | None = None
     flops: int | None = None
+    counts: dict[str, int] = msgspec.field(default_factory=dict)
     bytes: int | None = None
     workspace_bytes: int | None = None
     peak_flops_per_s: float | None = None
@@ -112,6 +113,18 @@ def sample_count(record: Row) -> int:
         numbers = bytes(record.samples_s).strip(b"[] \t\n\r")
         return numbers.count(b",") + 1 if numbers else 0
     return len(record.samples_s)
+
+
+def fastest(rows: Iterable[Row]) -> list[Row]:
+    """Of the algorithms of one library for one configuration the fastest; the first one where none has a time."""
+    best: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        factors = (row.library, row.precision, row.pass_, row.layout, row.repeat)
+        key = (*factors, *row.problem.items())
+        known = best.setdefault(key, row)
+        if measured(row) and (not measured(known) or (row.median_s or 0) < (known.median_s or 0)):
+            best[key] = row
+    return list(best.values())
 
 
 def time_text(seconds: float | None) -> str:

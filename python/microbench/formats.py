@@ -166,6 +166,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda record: number_text(_giga(flops_per_s(record))),
         lambda record: {
             "flops": record.flops,
+            **record.counts,
             "bytes": record.bytes,
             "gflops_per_s": _giga(flops_per_s(record)),
         },

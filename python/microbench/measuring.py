@@ -28,8 +28,9 @@ from microbench.verification import Check, numpy_type
 _RESOLUTIONS_PER_SAMPLE = 100
 _READINGS_PER_SAMPLE = 400
 _NO_LIMIT = 2**63 - 1
-# What no kernel writes: NaN in every floating-point type, and a large negative integer.
-_POISON = {"f": 0xFF, "i": 0x80}
+# What no kernel writes: NaN in every floating-point type; a large negative int32; an int8 that is neither a limit nor
+# zero, in either encoding.
+_POISON = {"f": 0xFF, "i": 0xAA}
 
 Times = NDArray[np.float64]
 
@@ -141,6 +142,7 @@ class _Measuring:
         self._timer: tuple[float, float] = module.calibrate_timer()
         self._executions = 1
         self._loop_s = 0.0
+        self._prepare_s = 0.0
 
     def run(self) -> Measurement:
         job = self._job
@@ -152,7 +154,7 @@ class _Measuring:
             "first_execution_s": first_execution_s,
             **_errors(before),
         }
-        facts: dict[str, Any] = {"implementation": self._session.implementation}
+        facts: dict[str, Any] = {"implementation": self._session.implementation, "prepare_s": self._prepare_s}
         if not before.ok:
             return Measurement(
                 status="wrong_result", reason=f"before timing: {before.reason}", facts=facts, **known
@@ -244,7 +246,9 @@ class _Measuring:
             if is_output:
                 memory[:] = _POISON["i" if operands[name].dtype.kind in "iu" else "f"]
         self._kernel.fill(self._case, operands, rng, exact)
+        began = time.perf_counter()
         self._session.prepare()
+        self._prepare_s = time.perf_counter() - began
         execution_s = float(self._session.measure(1)[0])
         return execution_s, self._kernel.check(self._case, operands, exact)
 

@@ -37,6 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cpus: str | None = None
     pin: bool = True
     workspace_limit: int | None = None
+    time_budget: float | None = None
     confidence: float = 0.99
     relative_width: float = 0.01
     max_samples: int = 10_000
@@ -61,6 +62,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         _between("--min-time", self.min_time, 0.0, self.max_time)
         _between("--max-samples", self.max_samples, 8, 1_000_000)
         _between("--repeat", self.repeat, 1, 1000)
+        if self.time_budget is not None:
+            _between("--time-budget", self.time_budget, 1.0, 31_536_000)
+        for whole in ("all", "best"):
+            if whole in self.algorithm and len(self.algorithm) > 1:
+                raise InputError(f"--algorithm {whole}: stands for every algorithm: give it alone, or names")
         if self.threads is not None:
             _between("--threads", self.threads, 1, 4096)
         if self.timeout is not None:

@@ -12,7 +12,7 @@ import msgspec
 from microbench import kernels
 from microbench.errors import InputError
 from microbench.options import Options
-from microbench.problem import PRECISIONS, Case, Scalar
+from microbench.problem import PRECISIONS, Case, Problem, Scalar
 from microbench.tables import Row, distinct, filter_rows, load_problems, parse_problem
 
 
@@ -72,7 +72,7 @@ def build(
             for pass_ in passes:
                 for layout in layouts:
                     names = [list(options.algorithm)] * len(rows)
-                    if options.algorithm == ("all",):
+                    if options.algorithm in (("all",), ("best",)):
                         offered = enumerate_algorithms(library, precision, pass_, layout, rows)
                         names = [algorithms or ["auto"] for algorithms in offered]
                     groups.append((library, precision, pass_, layout, names))
@@ -93,6 +93,31 @@ def _chosen(option: str, asked: tuple[str, ...], offered: tuple[str, ...]) -> tu
         if name not in offered:
             raise InputError(f"{option} {name}: not to be had here; there are {', '.join(offered)}")
     return tuple(dict.fromkeys(asked))
+
+
+def within(items: Sequence[Item], cost: Callable[[Item], float], budget_s: float, seed: int) -> list[Item]:
+    """The items of as many problems as fit into ``budget_s``, renumbered.
+
+    Problems are taken in random order (by ``seed``) as long as all that is planned for them fits, so that the choice
+    favours none but the shorter ones. Raises InputError where not one fits.
+    """
+    costs: dict[Problem, float] = {}
+    for item in items:
+        costs[item.row.problem] = costs.get(item.row.problem, 0.0) + cost(item)
+    shuffled = list(costs)
+    random.Random(f"{seed}/budget").shuffle(shuffled)
+    chosen: set[Problem] = set()
+    left = budget_s
+    for problem in shuffled:
+        if costs[problem] <= left:
+            chosen.add(problem)
+            left -= costs[problem]
+    if not chosen:
+        raise InputError(
+            f"--time-budget {budget_s:g}: no problem fits; the shortest takes about {min(costs.values()):.0f} s"
+        )
+    kept = [item for item in items if item.row.problem in chosen]
+    return [dataclasses.replace(item, index=place) for place, item in enumerate(kept)]
 
 
 def order(items: Sequence[Item], repeat: int, repeats: int, seed: int) -> list[Item]:

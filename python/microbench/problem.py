@@ -112,6 +112,10 @@ class Kernel(Protocol):
         """Arithmetic operations of one execution of the case, its pass taken into account."""
         ...
 
+    def counts_of(self, case: Case) -> dict[str, int]:
+        """Other counts of operations, by name, that published figures use."""
+        ...
+
     def bytes_of(self, case: Case) -> int:
         """Compulsory traffic of one execution of the case, in bytes."""
         ...

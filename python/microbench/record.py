@@ -30,7 +30,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ``problem`` holds the problem's own columns; ``labels`` the table's other columns (suite, application).
     ``samples_s`` are in the order taken; each is the mean of ``samples_per_batch`` executions.
     ``ci_low_s`` and ``ci_high_s`` bound the median at ``confidence``; ``effective_n`` is the number of
-    independent samples that the samples are worth. ``summary`` holds minimum, quartiles, mean ...;
+    independent samples that the samples are worth. ``counts`` holds other counts of operations than ``flops``, such
+    as DeepBench's of recurrent layers. ``summary`` holds minimum, quartiles, mean ...;
     ``diagnostics`` the tests made. ``peak_flops_per_s`` is the measured ceiling of this precision.
     ``facts`` is whatever else is known: implementation, pinned threads, steal time, probes beside the batch.
     ``measuring_s`` is the wall time from the first warm-up execution to the last sample, ``python_s`` the
@@ -60,6 +61,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float | None = None
     effective_n: float | None = None
     flops: int | None = None
+    counts: dict[str, int] = msgspec.field(default_factory=dict)
     bytes: int | None = None
     workspace_bytes: int | None = None
     peak_flops_per_s: float | None = None

@@ -45,8 +45,14 @@ LIBRARIES = {
             {"OMP_PROC_BIND": "false"},
         ),
         Library("openblas", "microbench._cpu", _openblas_path, _GET_OPENBLAS, _OPENBLAS_ENVIRONMENT),
-        # Our own algorithms, on OpenBLAS's matrix products.
-        Library("microbench", "microbench._cpu", _openblas_path, _GET_OPENBLAS, _OPENBLAS_ENVIRONMENT),
+        # Our own algorithms: OpenMP threads that call OpenBLAS one by one.
+        Library(
+            "microbench",
+            "microbench._cpu",
+            _openblas_path,
+            _GET_OPENBLAS,
+            {"OMP_PROC_BIND": "false", "OPENBLAS_NUM_THREADS": "1"},
+        ),
     )
 }
 

@@ -144,6 +144,11 @@ def flops_of(case: Case) -> int:
     return case.problem.flops()
 
 
+def counts_of(_: Case) -> dict[str, int]:
+    """None: everybody counts direct convolution."""
+    return {}
+
+
 def bytes_of(case: Case) -> int:
     """What the pass reads, once, and what it writes, once."""
     return _traffic(_problem(case), case.precision, case.pass_)

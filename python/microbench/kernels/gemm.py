@@ -84,6 +84,11 @@ def flops_of(case: Case) -> int:
     return case.problem.flops()
 
 
+def counts_of(_: Case) -> dict[str, int]:
+    """None: everybody counts 2 m n k."""
+    return {}
+
+
 def bytes_of(case: Case) -> int:
     """The problem's compulsory traffic in the case's precision."""
     return case.problem.bytes(case.precision)

@@ -156,6 +156,12 @@ def flops_of(case: Case) -> int:
     return _problem(case).flops() * (2 if case.pass_ == "backward" else 1)
 
 
+def counts_of(case: Case) -> dict[str, int]:
+    """DeepBench's count: the products with the previous state alone."""
+    passes = 2 if case.pass_ == "backward" else 1
+    return {"recurrent_flops": _problem(case).recurrent_flops() * passes}
+
+
 def bytes_of(case: Case) -> int:
     """Compulsory traffic of the case's pass.
 

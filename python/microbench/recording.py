@@ -1,0 +1,117 @@
+"""From a worker's measurement to the record: counts, peaks, diagnostics, doubts; and what a record will cost."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from microbench import kernels, plan
+from microbench.backends import Backend
+from microbench.diagnostics import diagnose
+from microbench.options import Options
+from microbench.plan import Item
+from microbench.protocol import Measurement
+from microbench.record import Record
+from microbench.stats import summary
+
+# A probe beside a measurement that reaches less than this share of the run's peak shows a disturbed machine.
+_DISTURBED = 0.9
+# The time a record may take before it counts as hung: so much, and so many executions at a tenth of the peak.
+_TIMEOUT_S = 120.0
+_TIMEOUT_EXECUTIONS = 50
+# What a record takes beside its sampling: starting and diagnosing, and two verifications in float64.
+_HANDLING_S = 0.3
+_VERIFYING_EXECUTIONS = 14
+
+
+class Recorder:
+    """Makes the records of one run.
+
+    Args:
+        peaks: measured FLOP/s per precision, as in a run's ``ceilings``.
+    """
+
+    def __init__(
+        self, options: Options, backend: Backend, threads: int, peaks: dict[str, Any], seed: int
+    ) -> None:
+        self._options = options
+        self._backend = backend
+        self._threads = threads
+        self._peaks = peaks
+        self._seed = seed
+        self._kernel = kernels.kernel(options.kernel)
+
+    def _execution_s(self, item: Item) -> float:
+        """Seconds of one execution at the fp32 peak: what estimates are made from."""
+        return self._kernel.flops_of(plan.case(item)) / float(self._peaks["fp32"]["best"])
+
+    def timeout_s(self, item: Item) -> float:
+        """After how long the configuration counts as hung."""
+        if self._options.timeout is not None:
+            return self._options.timeout
+        return _TIMEOUT_S + self._options.max_time + _TIMEOUT_EXECUTIONS * 10 * self._execution_s(item)
+
+    def cost_s(self, item: Item) -> float:
+        """Estimated seconds of the whole record, at half the fp32 peak."""
+        execution = 2 * self._execution_s(item)
+        sampling = max(self._options.min_time, min(100 * execution, self._options.max_time), 8 * execution)
+        return _HANDLING_S + sampling + _VERIFYING_EXECUTIONS * execution
+
+    def record(self, item: Item, repeat: int, started: datetime, measurement: Measurement) -> Record:
+        """The record of one measurement."""
+        case = plan.case(item)
+        fields: dict[str, Any] = {name: getattr(measurement, name) for name in measurement.__struct_fields__}
+        flops = self._kernel.flops_of(case)
+        ceiling = self._backend.ceiling_precision(item.precision)
+        peak = self._peaks[ceiling]["best"] if ceiling in self._peaks else None
+        diagnostics: dict[str, Any] = {}
+        warnings = [*measurement.warnings, *self._doubts(item, measurement, flops, peak)]
+        if measurement.samples_s:
+            diagnostics, found = diagnose(
+                measurement.samples_s,
+                measurement.facts["timer_resolution_s"],
+                samples_per_batch=measurement.samples_per_batch,
+            )
+            warnings += found
+        return Record(
+            **(fields | {"warnings": warnings}),
+            kernel=self._options.kernel,
+            library=item.library,
+            algorithm=item.algorithm,
+            precision=item.precision,
+            pass_=item.pass_,
+            layout=item.layout,
+            problem=item.problem,
+            labels=dict(item.row.labels),
+            backend=self._backend.BACKEND,
+            mode=self._options.mode,
+            threads=self._threads,
+            repeat=repeat,
+            index=item.index,
+            confidence=self._options.confidence if measurement.ci_low_s is not None else None,
+            flops=flops,
+            counts=self._kernel.counts_of(case),
+            bytes=self._kernel.bytes_of(case),
+            peak_flops_per_s=peak,
+            summary=summary(measurement.samples_s) if measurement.samples_s else {},
+            diagnostics=diagnostics,
+            seed=plan.record_seed(self._seed, repeat, item.index),
+            started_at=started.isoformat(timespec="milliseconds"),
+        )
+
+    def _doubts(self, item: Item, measurement: Measurement, flops: int, peak: float | None) -> list[str]:
+        """What the probes before, beside and after say against the measurement."""
+        doubts = []
+        probes = measurement.facts.get("fp32_probe_flops_per_s", [])
+        best = self._peaks["fp32"]["best"]
+        if probes and min(probes) < _DISTURBED * best:
+            doubts.append(
+                f"the machine was slow: the fp32 probe beside this record reached {100 * min(probes) / best:.0f} % of "
+                "the run's peak, so the time may be too long by as much"
+            )
+        if measurement.median_s and peak is not None and flops / measurement.median_s > peak:
+            doubts.append(
+                f"faster than the {item.precision} peak measured at the start of the run: the machine was disturbed "
+                "then, or the algorithm does fewer operations than are counted"
+            )
+        return doubts
