@@ -68,6 +68,63 @@ def test_every_problem_library_and_precision_is_right_or_has_a_reason(run_folder
     assert all(record.precision != "fp16_in_fp32_math" or record.library for record in records)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["conv", "--algorithm", "all", "--pass", "all", "--where", "n=1"],
+        ["conv", "--layout", "nhwc", "--precision", "bf16", "int8", "fp16", "--algorithm", "best"],
+        ["rnn", "--pass", "all", "--precision", "fp32", "bf16", "int8"],
+    ],
+    ids=" ".join,
+)
+def test_convolution_and_recurrent_layers_are_right_or_have_a_reason(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    process = call([*arguments, "--problems", "smoke", *QUICK, "--output", "run"], tmp_path)
+    assert process.returncode in (0, 1), process.stderr
+    assert "Traceback" not in process.stderr
+    records = list(Run.load(tmp_path / "run").records())
+    assert records
+    for record in records:
+        assert record.status in ("ok", "unstable", "unsupported"), (
+            record.algorithm,
+            record.problem,
+            record.reason,
+        )
+        if record.status == "unsupported":
+            assert record.reason
+        else:
+            assert record.max_error is not None
+            assert record.workspace_bytes is not None
+    if "best" not in arguments and arguments[0] == "conv":
+        algorithms = {record.algorithm for record in records if record.library == "microbench"}
+        assert algorithms == {"im2col", "implicit_gemm", "winograd_2x2", "winograd_4x4", "fft", "fft_tiled"}
+
+
+def test_best_shows_one_algorithm_for_each_library_and_problem(tmp_path: Path) -> None:
+    problem = "w=13,h=13,c=8,n=2,k=8,filter_w=3,filter_h=3,pad_w=1,pad_h=1,stride_w=1,stride_h=1"
+    process = call(["conv", "--problem", problem, "--algorithm", "best", *QUICK, "--output", "run"], tmp_path)
+    shown = call(["show", "run", "--format", "csv"], tmp_path).stdout
+    rows = list(csv.DictReader(io.StringIO(shown)))
+    records = list(Run.load(tmp_path / "run").records())
+    assert len(records) > len(rows) == len({record.library for record in records})
+    assert "Traceback" not in process.stderr
+    for row in rows:
+        times = [r.median_s for r in records if r.library == row["library"] and r.median_s is not None]
+        assert float(row["median_s"]) == min(times)
+
+
+def test_a_time_budget_measures_part_and_says_which(tmp_path: Path) -> None:
+    arguments = ["rnn", "--problems", "smoke", *QUICK, "--time-budget", "1", "--seed", "3", "--output", "run"]
+    process = call(arguments, tmp_path)
+    assert process.returncode in (0, 1), process.stderr
+    run = Run.load(tmp_path / "run")
+    assert 0 < len(list(run.records())) < 9
+    assert run.info.plan["left_out"] == 9 - len(list(run.records()))
+    assert "random order" in run.info.plan["chosen_by"]
+    assert "left out" in process.stderr
+
+
 def test_a_run_prints_again_in_every_format(run_folder: Path) -> None:
     count = len(list(Run.load(run_folder).records()))
     table = call(["show", str(run_folder)], run_folder)
@@ -122,6 +179,9 @@ def test_list_and_device_say_what_is_here(tmp_path: Path) -> None:
     problems = call(["list", "gemm", "--problems", "smoke", "--where", "n<=16"], tmp_path)
     assert problems.returncode == 0
     assert "GFLOP" in problems.stdout
+    for kernel in ("conv", "rnn", "sparse_gemm", "allreduce"):
+        text = call(["list", kernel], tmp_path).stdout
+        assert max(map(len, text.splitlines())) <= 100
     device = call(["device"], tmp_path)
     assert device.returncode == 0
     assert "openblas" in device.stdout
@@ -136,7 +196,11 @@ def commands(page: Path) -> list[str]:
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 # What a sweep of the docs is cut down to: one size of DeepBench's, few samples.
-SHORT = [*QUICK, "--where", "m=1760", "n=16", "k=1760"]
+SHORT = {
+    "gemm": [*QUICK, "--where", "m=1760", "n=16", "k=1760"],
+    "conv": [*QUICK, "--where", "w=7", "c=512", "k=512", "n=1"],
+    "rnn": [*QUICK, "--where", "hidden_size=512", "batch_size=32", "time_steps=1"],
+}
 
 
 @pytest.mark.parametrize("command", [command for page in PAGES for command in commands(page)])
@@ -145,10 +209,10 @@ def test_commands_of_the_docs_work(command: str, tmp_path: Path) -> None:
     (tmp_path / "my_sizes.csv").write_text("m,n,k,suite\n1760,16,1760,inference\n")
     if "--resume" in words or words[0] == "show":
         folder = next(word for word in words if "runs/" in word)
-        start = call(["gemm", *SHORT, "--library", "openblas", "--output", folder], tmp_path)
+        start = call(["gemm", *SHORT["gemm"], "--library", "openblas", "--output", folder], tmp_path)
         assert start.returncode in (0, 1), start.stderr
-    elif words[0] == "gemm":
-        words += QUICK if "--problem" in words or "smoke" in words else SHORT
+    elif words[0] in SHORT:
+        words += QUICK if "--problem" in words or "smoke" in words else SHORT[words[0]]
         words += ["--repeat", "2"] if "--repeat" in words else []
     elif words[0] == "selftest":
         words += ["--max-time", "0.01"]

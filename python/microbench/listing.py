@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from microbench.arguments import MEASURED
 from microbench.backends import BACKENDS, backend
 from microbench.environment import capture, describe, warnings
 from microbench.errors import InputError
+from microbench.figures import problem_title
 from microbench.options import Options
 from microbench.problem import PRECISIONS
 from microbench.tables import load_problems, problem_sets
@@ -53,8 +55,18 @@ def problems(kernel: str, chosen: str, where: tuple[str, ...]) -> str:
     if kernel not in kernels.KERNELS:
         raise InputError(f"list {kernel}: there is no such kernel; there are {', '.join(kernels.KERNELS)}")
     rows = plan.problems(Options(kernel=kernel, problems=chosen, where=where))
-    table = [{**plan.columns(row), "GFLOP": row.problem.flops() / 1e9, **row.labels} for row in rows]
-    return tabulate(table, "keys", _PLAIN) + f"\n\n{len(rows)} different problems"
+    kernel_title = functools.partial(problem_title, kernel, pass_="", layout="")
+    table = [
+        (
+            kernel_title(plan.columns(row)),
+            f"{row.problem.flops() / 1e9:.4g}",
+            ", ".join(filter(None, row.labels.values())),
+        )
+        for row in rows
+    ]
+    widths = (45, None, 40)
+    text = tabulate(table, ("problem", "GFLOP", "from"), _PLAIN, maxcolwidths=widths, disable_numparse=True)
+    return f"{text}\n\n{len(rows)} different problems"
 
 
 def device(command: Sequence[str]) -> str:

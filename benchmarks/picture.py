@@ -1,0 +1,39 @@
+"""Draws a stored run as the terminal shows it, as an SVG file.
+
+    python benchmarks/picture.py results/DEVICE/gemm-smoke docs/gemm.svg
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from microbench.figures import WIDTH
+from microbench.formats import write
+from microbench.store import Run
+
+
+def main() -> None:
+    """Reads the run and writes the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("picture", type=Path)
+    arguments = parser.parse_args()
+    table = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    write(Run.load(arguments.run).summaries(), "table", table)
+    table.seek(0)
+    console = Console(record=True, width=WIDTH, file=io.StringIO())
+    for line in table.read().splitlines():
+        console.print(Text(line), soft_wrap=True)
+    picture = console.export_svg(title=f"microbench show {arguments.run}")
+    # Fonts from elsewhere would be fetched by whoever looks at the page.
+    arguments.picture.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))
+
+
+if __name__ == "__main__":
+    main()
