@@ -1,6 +1,6 @@
 """Draws a stored run as the terminal shows it, as an SVG file.
 
-    python benchmarks/picture.py results/DEVICE/gemm-smoke docs/gemm.svg
+python benchmarks/picture.py results/DEVICE/gemm-smoke docs/gemm.svg
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from microbench.store import Run
 
 def main() -> None:
     """Reads the run and writes the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run")
     parser.add_argument("picture", type=Path)
     arguments = parser.parse_args()
@@ -32,7 +34,8 @@ def main() -> None:
         console.print(Text(line), soft_wrap=True)
     picture = console.export_svg(title=f"microbench show {arguments.run}")
     # Fonts from elsewhere would be fetched by whoever looks at the page.
-    arguments.picture.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))
+    picture = re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)
+    arguments.picture.write_text(picture.replace("Fira Code", "DejaVu Sans Mono"))
 
 
 if __name__ == "__main__":

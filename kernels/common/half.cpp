@@ -60,7 +60,8 @@ void narrow_block(const float*, std::uint16_t*, std::int64_t) {}
 
 template <typename From, typename To>
 void convert(void (*block)(const From*, To*, std::int64_t), const From* from, To* to, std::int64_t n) {
-#pragma omp parallel for schedule(static)
+  // One block is converted sooner than other threads wake up.
+#pragma omp parallel for schedule(static) if (n > kBlock)
   for (std::int64_t i = 0; i < n; i += kBlock) block(from + i, to + i, std::min(kBlock, n - i));
 }
 

@@ -56,7 +56,8 @@ class Crew:
             pin=self._placement.pin,
             array_bytes=4 * self.cache_bytes,  # so that nothing of it stays in the cache
         )
-        with Worker({}, self.memory_limit_bytes) as worker:
+        # What a kernel may allocate is no matter of the probes, whose arrays are large.
+        with Worker({}, available_memory_bytes() or _NO_LIMIT) as worker:
             try:
                 reply = worker.ask(job, _CEILINGS_TIMEOUT_S, tick=tick)
             except WorkerDied as died:
@@ -112,7 +113,7 @@ class Crew:
             relative_width=options.relative_width,
             max_samples=options.max_samples,
             max_time_s=options.max_time,
-            min_time_s=options.min_time,
+            min_time_s=min(options.min_time, options.max_time),
             seed=seed,
         )
         try:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from microbench import environment
 from microbench.figures import problem_title
 from microbench.formats import RowPrinter
 from microbench.plan import Item
@@ -59,7 +60,7 @@ class Terminal(Face):
         self._task = self._progress.add_task("starting", total=None, left="")
         self._total = 0.0
         self._estimated_done = 0.0
-        self._began = self._drawn = time.monotonic()
+        self._began = self._drawn = self._recorded = time.monotonic()
 
     def __enter__(self) -> Terminal:
         self._progress.start()
@@ -73,7 +74,7 @@ class Terminal(Face):
     def begin(self, info: RunInfo, folder: Path, total_cost: float, done: int) -> None:
         """See `runner.Face`."""
         self._total = total_cost
-        self._began = time.monotonic()
+        self._began = self._recorded = time.monotonic()
         self._progress.update(self._task, total=total_cost)
         found = f"{done} of {info.planned_records} records are in {folder} already"
         planned = f"{info.planned_records} records into {folder}"
@@ -84,6 +85,7 @@ class Terminal(Face):
             lines.append(
                 "--time-budget 1800, for instance, measures as many of the problems as half an hour allows"
             )
+        lines += [f"warning: {text}" for text in environment.warnings(info.environment)]
         for line in lines:
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -104,8 +106,12 @@ class Terminal(Face):
     def record(self, record: Record, cost: float) -> None:
         """See `runner.Face`."""
         self._estimated_done += cost
+        self._recorded = time.monotonic()
         if self._printer is not None:
-            self._printer.row(record)
+            try:
+                self._printer.row(record)
+            except BrokenPipeError:  # nobody reads on; the sweep is worth finishing
+                self._printer = None
         self._progress.update(self._task, completed=self._estimated_done)
         self._draw()
 
@@ -113,7 +119,8 @@ class Terminal(Face):
         self._drawn = time.monotonic()
         left = self._total - self._estimated_done
         if self._estimated_done > 0:  # estimates are wrong by a factor that the records so far tell
-            left *= (self._drawn - self._began) / self._estimated_done
+            left *= (self._recorded - self._began) / self._estimated_done
+        left -= self._drawn - self._recorded
         self._progress.update(self._task, left=f"{duration(left)} left" if self._total else "")
         self._progress.refresh()
 

@@ -27,6 +27,8 @@ from microbench.verification import Check, numpy_type
 # A sample shorter than this many timer resolutions, or readings, is a batch: its error would exceed 1 %, or 0.25 %.
 _RESOLUTIONS_PER_SAMPLE = 100
 _READINGS_PER_SAMPLE = 400
+# For so long the threads of a BLAS (numpy's, which made the reference, or the one measured) spin after a product.
+_SPINNING_S = 0.05
 _NO_LIMIT = 2**63 - 1
 # What no kernel writes: NaN in every floating-point type; a large negative int32; an int8 that is neither a limit nor
 # zero, in either encoding.
@@ -161,10 +163,12 @@ class _Measuring:
             )
 
         self._pinning.bind_caller()
-        facts["pinned_threads"] = len(self._pinning.assigned) + 1 if job.pin else 0
+        # All threads that live, also those that sleep: a BLAS has its own beside OpenMP's.
+        facts["bound_threads"] = len(self._pinning.assigned) + 1 if job.pin else 0
         facts["timer_resolution_s"], facts["timer_overhead_s"] = self._timer
         warnings = []
         self._stage("warming up")
+        time.sleep(_SPINNING_S)
         probe_before = _peak(job.threads)
         counted, began = counters(cpus=job.cpus), time.perf_counter()
         shortest = float(self._take(3).min())
@@ -184,6 +188,7 @@ class _Measuring:
         )
         measuring_s = time.perf_counter() - began
         facts |= difference(counted, counters(cpus=job.cpus), measuring_s)
+        time.sleep(_SPINNING_S)
         facts["fp32_probe_flops_per_s"] = [probe_before, _peak(job.threads)]
         known |= {
             "samples_s": sampling.samples_s.tolist(),
@@ -266,10 +271,12 @@ def _errors(check: Check) -> dict[str, float | None]:
 
 def _instability(sampling: Sampling, job: MeasureJob) -> str:
     n = len(sampling.samples_s)
-    end = f"{job.max_time_s:g} s ({n} samples)" if sampling.stop == "max_time" else f"{n} samples"
+    by_time = sampling.stop == "max_time"
+    end = f"{job.max_time_s:g} s ({n} samples)" if by_time else f"{n} samples"
     level = f"{100 * job.confidence:g} % interval of the median"
     if sampling.width is None:
-        return f"after {end} there is no {level}: too few samples, or too correlated ones; raise --max-time"
+        remedy = "--max-time" if by_time else "--max-samples"
+        return f"after {end} there is no {level}: too few samples, or too correlated ones; raise {remedy}"
     return f"after {end} the {level} is within {100 * sampling.width:.3g} % of it, not {100 * job.relative_width:g} %"
 
 

@@ -59,7 +59,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         _between("--confidence", self.confidence, 0.5, 0.9999)
         _between("--relative-width", self.relative_width, 1e-6, 1.0)
         _between("--max-time", self.max_time, 1e-3, 86_400)
-        _between("--min-time", self.min_time, 0.0, self.max_time)
+        _between("--min-time", self.min_time, 0.0, 86_400)
         _between("--max-samples", self.max_samples, 8, 1_000_000)
         _between("--repeat", self.repeat, 1, 1000)
         if self.time_budget is not None:
@@ -72,7 +72,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.timeout is not None:
             _between("--timeout", self.timeout, 0.1, 864_000)
         if self.memory_limit is not None:
-            _between("--memory-limit", self.memory_limit, 64 << 20, 1 << 60)
+            _between("--memory-limit", self.memory_limit, 512 << 20, 1 << 60)
         if self.seed is not None:
             _between("--seed", self.seed, 0, 2**63 - 1)
         if self.problem and self.problems != "deepbench":
@@ -82,11 +82,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def of(cls, values: Mapping[str, Any]) -> Options:
         """Options from plain values, such as a stored run's. Raises InputError where one is not as it must be."""
         try:
-            return msgspec.convert(values, cls)
+            return msgspec.convert({name: _listed(name, value) for name, value in values.items()}, cls)
         except msgspec.ValidationError as error:
             raise InputError(str(error)) from error
 
 
+# Options that may be given several times; from Python a single one need not be put into a tuple.
+_SEVERAL = ("problem", "where", "library", "algorithm", "precision", "pass", "layout")
+
+
+def _listed(name: str, value: Any) -> Any:
+    return (value,) if name in _SEVERAL and isinstance(value, str) else value
+
+
 def _between(option: str, value: float, low: float, high: float) -> None:
     if not (math.isfinite(value) and low <= value <= high):
-        raise InputError(f"{option} {value:.17g}: must be from {low:.6g} to {high:.17g}")
+        raise InputError(f"{option} {value:.10g}: must be from {low:.10g} to {high:.10g}")

@@ -20,6 +20,20 @@ from microbench.protocol import Failure, Job, Reply, Stage
 from microbench.record import Status
 
 _TAIL_BYTES = 2000
+# Number and places of threads are the run's options; from outside they would be changed without a record of it.
+_OVERRIDDEN = frozenset(
+    {
+        *(
+            "OMP_NUM_THREADS",
+            "OMP_THREAD_LIMIT",
+            "OMP_DYNAMIC",
+            "OMP_PLACES",
+            "OMP_PROC_BIND",
+            "OMP_WAIT_POLICY",
+        ),
+        *("GOMP_CPU_AFFINITY", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"),
+    }
+)
 _CLOSING_S = 2.0
 
 
@@ -52,7 +66,8 @@ class Worker:
             stdout=self._output,
             stderr=self._output,
             pass_fds=[descriptor],
-            env={**os.environ, **environment},
+            env={name: value for name, value in os.environ.items() if name not in _OVERRIDDEN}
+            | dict(environment),
             start_new_session=True,  # Ctrl-C at the terminal is for the parent alone
         )
         os.close(descriptor)
@@ -124,7 +139,7 @@ class Worker:
         if code == -signal.SIGKILL:
             return WorkerDied(
                 "out_of_memory",
-                f"killed from outside while {doing}, most likely because memory ran out{said}",
+                f"killed from outside while {doing}: by the system because memory ran out, or by somebody{said}",
             )
         cause = _signal_name(-code) if code < 0 else f"exit code {code}"
         return WorkerDied("crashed", f"{cause} while {doing}{said}")

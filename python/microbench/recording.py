@@ -16,6 +16,8 @@ from microbench.stats import summary
 
 # A probe beside a measurement that reaches less than this share of the run's peak shows a disturbed machine.
 _DISTURBED = 0.9
+# So many processors busy with something else disturb a measurement.
+_OTHERS = 0.5
 # The time a record may take before it counts as hung: so much, and so many executions at a tenth of the peak.
 _TIMEOUT_S = 120.0
 _TIMEOUT_EXECUTIONS = 50
@@ -106,12 +108,22 @@ class Recorder:
         best = self._peaks["fp32"]["best"]
         if probes and min(probes) < _DISTURBED * best:
             doubts.append(
-                f"the machine was slow: the fp32 probe beside this record reached {100 * min(probes) / best:.0f} % of "
-                "the run's peak, so the time may be too long by as much"
+                f"the machine was disturbed: the fp32 probe beside this record reached "
+                f"{100 * min(probes) / best:.0f} % of the run's peak; the time may be far too long"
+            )
+        if probes and max(probes) > best / _DISTURBED:
+            doubts.append(
+                f"the run's peaks were measured on a disturbed machine: the fp32 probe beside this record reached "
+                f"{max(probes) / best:.2f} times the peak, so shares of it are too high"
+            )
+        others = measurement.facts.get("other_cpus")
+        if others is not None and others > _OTHERS:
+            doubts.append(
+                f"other processes kept {others:.1f} processors busy during the samples: the time may be far too long"
             )
         if measurement.median_s and peak is not None and flops / measurement.median_s > peak:
             doubts.append(
-                f"faster than the {item.precision} peak measured at the start of the run: the machine was disturbed "
-                "then, or the algorithm does fewer operations than are counted"
+                f"faster than the measured {item.precision} peak: the algorithm does fewer operations than counted, "
+                "or the peak was measured on a disturbed machine"
             )
         return doubts

@@ -64,8 +64,7 @@ def sweep(
             with RunWriter.resume(folder) as writer:
                 running.resume(writer)
         else:
-            folder = Path(output) if output else default_folder(options.kernel, datetime.now(timezone.utc))
-            running.start(folder)
+            folder = running.start(output)
     finally:
         running.crew.kill()
     return Run.load(folder)
@@ -86,8 +85,8 @@ class _Sweep:
         self._rows = plan.problems(options)
         self.crew = Crew(options, self._backend, self._placement)
 
-    def start(self, folder: Path) -> None:
-        """Measures the peaks, plans, and runs the plan into a new folder."""
+    def start(self, output: str | Path | None) -> Path:
+        """Measures the peaks, plans, and runs the plan into a new folder, which it returns."""
         seed = self._options.seed if self._options.seed is not None else secrets.randbits(32)
         self._face.stage(None, "measuring this machine's peaks")
         ceilings = self.crew.ceilings(self._face.tick)
@@ -119,8 +118,11 @@ class _Sweep:
             environment=self._environment(),
             ceilings=ceilings,
         )
+        now = datetime.now(timezone.utc)
+        folder = default_folder(self._options.kernel, now) if output is None else Path(output)
         with RunWriter.create(folder, info) as writer:
             self._run(writer, items, recorder)
+        return folder
 
     def resume(self, writer: RunWriter) -> None:
         """Goes on with a run; raises InputError where it was another one's."""

@@ -159,8 +159,9 @@ def report(run: Run) -> str:
             complete, outcome.between_run_spread, outcome.resolvable, strict=True
         )
     ]
-    resolved = [value for value in outcome.resolvable if value is not None]
-    middle = percent_text(float(np.median(resolved))) + " %" if resolved else "none"
+    ordered = sorted(outcome.resolvable, key=lambda value: value or np.inf)
+    middle = ordered[len(ordered) // 2]
+    typical = "more than 50 %" if middle is None else f"{percent_text(middle)} %"
     return "\n".join(
         (
             "",
@@ -176,7 +177,7 @@ def report(run: Run) -> str:
             f"False alarms, first half against second:     {outcome.drift_alarms} of {outcome.comparisons}",
             f"Had single runs' intervals been compared:    {outcome.naive_false_alarms} of "
             f"{outcome.naive_comparisons}",
-            f"Smallest difference this machine resolves:   {middle} (median over the problems; noticed in 4 of 5)",
+            f"Smallest difference this machine resolves:   {typical} (median over the problems; noticed in 4 of 5)",
         )
     )
 

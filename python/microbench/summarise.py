@@ -131,6 +131,11 @@ def _totals(records: Sequence[Row]) -> list[str]:
         lines.append(_total(name, rows))
     if len({frozenset(record_title(record) for record in rows) for rows in groups.values()}) > 1:
         lines.append("These totals are not over the same problems: they do not compare.")
+    if not any(record.repeat for record in records):
+        lines += wrapped(
+            "Measured in one process: the next one may differ by more than the intervals say. For comparisons use "
+            "--repeat 8."
+        )
     return [*lines, ""]
 
 

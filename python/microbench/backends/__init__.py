@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Protocol, cast
 
@@ -48,6 +49,12 @@ def libraries(backend: Backend, kernel: str, asked: tuple[str, ...]) -> list[str
         InputError: one asked for is unknown, missing here or does not do ``kernel``, or none is here.
     """
     if not asked or asked == ("all",):
+        for name, library in backend.LIBRARIES.items():
+            status = backend.library_status(name)
+            if status.missing and os.environ.get(library.variable):
+                raise InputError(
+                    f"{library.variable}: {status.missing}: set it to a library that works, or not at all"
+                )
         here = [name for name in backend.LIBRARIES if _usable(backend.library_status(name), kernel)]
         if not here:
             raise InputError(

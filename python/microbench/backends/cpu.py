@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from microbench import extensions
 from microbench.backends.library import Library, LibraryStatus
 from microbench.topology import processor_flags
 
 BACKEND = "cpu"
 
 
+_OPENBLAS_VARIABLE = "MICROBENCH_OPENBLAS_LIBRARY"
+
+
 def _openblas_path() -> str:
-    chosen = os.environ.get("MICROBENCH_OPENBLAS_LIBRARY")
+    chosen = os.environ.get(_OPENBLAS_VARIABLE)
     if chosen:
         return chosen
     try:
@@ -44,7 +48,14 @@ LIBRARIES = {
             # Affinity is set per thread by the worker; a variable from the user's shell must not undo it.
             {"OMP_PROC_BIND": "false"},
         ),
-        Library("openblas", "microbench._cpu", _openblas_path, _GET_OPENBLAS, _OPENBLAS_ENVIRONMENT),
+        Library(
+            "openblas",
+            "microbench._cpu",
+            _openblas_path,
+            _GET_OPENBLAS,
+            _OPENBLAS_ENVIRONMENT,
+            _OPENBLAS_VARIABLE,
+        ),
         # Our own algorithms: OpenMP threads that call OpenBLAS one by one.
         Library(
             "microbench",
@@ -52,6 +63,7 @@ LIBRARIES = {
             _openblas_path,
             _GET_OPENBLAS,
             {"OMP_PROC_BIND": "false", "OPENBLAS_NUM_THREADS": "1"},
+            _OPENBLAS_VARIABLE,
         ),
     )
 }
@@ -62,7 +74,7 @@ def library_status(name: str) -> LibraryStatus:
     """What is known of one library on this machine; loads its extension module and the library itself."""
     library = LIBRARIES[name]
     try:
-        module = importlib.import_module(library.module)
+        module: Any = extensions.load(library.module)
     except ImportError as error:
         return LibraryStatus(library, (), {}, f"{library.module} cannot be imported: {error}")
     kernels = tuple(kernel for kernel, registered in module.registered() if registered == name)

@@ -14,6 +14,7 @@ class Library:
         module: import path of the extension module with ``Request``, ``Session``, ``algorithms``, ``describe``.
         path: returns the shared object to load at run time, "" where the module is linked to it.
         environment: variables a worker process must start with.
+        variable: of the user's environment, by which another copy of the library is chosen.
         how_to_get: what a person does where the library is missing.
     """
 
@@ -22,6 +23,7 @@ class Library:
     path: Callable[[], str]
     how_to_get: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    variable: str = ""
 
 
 @dataclass(frozen=True)

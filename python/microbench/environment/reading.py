@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import platform
 import re
@@ -19,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from microbench import __version__, topology
+from microbench import __version__, extensions, topology
 from microbench.environment import git
 from microbench.environment.activity import counters
 from microbench.topology import CPU_DIRECTORY, SYSTEM, read_int, read_text
@@ -352,7 +351,7 @@ def _numpy_blas() -> dict[str, Any]:
 
 def _build() -> dict[str, str] | None:
     try:
-        module = importlib.import_module("microbench._cpu")
+        module = extensions.load("microbench._cpu")
     except ImportError:
         return None
     return dict(module.build())
