@@ -38,13 +38,19 @@ void bare_onednn(int m, int n, int k, float* a, float* b, float* c, std::int64_t
   const memory::desc left({n, k}, memory::data_type::f32, memory::dims{k, 1});
   const memory::desc right({k, m}, memory::data_type::f32, memory::dims{m, 1});
   const memory::desc result({n, m}, memory::data_type::f32, memory::dims{m, 1});
-  dnnl::matmul matmul(dnnl::matmul::primitive_desc(engine, left, right, result));
-  memory source(left, engine, b), weights(right, engine, a), destination(result, engine, c);
-  const dnnl_exec_arg_t arguments[] = {
-      {DNNL_ARG_SRC, source.get()}, {DNNL_ARG_WEIGHTS, weights.get()}, {DNNL_ARG_DST, destination.get()}};
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  const dnnl::matmul::primitive_desc description(engine, left, right, result, attributes);
+  const dnnl::matmul matmul(description);
+  const memory scratchpad(description.scratchpad_desc(), engine);
+  const memory source(left, engine, b), weights(right, engine, a), destination(result, engine, c);
+  const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, source.get()},
+                                       {DNNL_ARG_WEIGHTS, weights.get()},
+                                       {DNNL_ARG_DST, destination.get()},
+                                       {DNNL_ARG_SCRATCHPAD, scratchpad.get()}};
   time_each(
       [&] {
-        dnnl_primitive_execute(matmul.get(), stream.get(), 3, arguments);
+        dnnl_primitive_execute(matmul.get(), stream.get(), 4, arguments);
         dnnl_stream_wait(stream.get());
       },
       samples, executions, times);

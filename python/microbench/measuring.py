@@ -28,7 +28,7 @@ from microbench.verification import Check, numpy_type
 _RESOLUTIONS_PER_SAMPLE = 100
 _READINGS_PER_SAMPLE = 400
 # For so long the threads of a BLAS (numpy's, which made the reference, or the one measured) spin after a product.
-_SPINNING_S = 0.05
+_SPINNING_S = 0.12
 _NO_LIMIT = 2**63 - 1
 # What no kernel writes: NaN in every floating-point type; a large negative int32; an int8 that is neither a limit nor
 # zero, in either encoding.
