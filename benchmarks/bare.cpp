@@ -55,4 +55,37 @@ void bare_onednn(int m, int n, int k, float* a, float* b, float* c, std::int64_t
       },
       samples, executions, times);
 }
+
+void bare_convolution(int n, int c, int size, int k, int filter, float* x, float* w, float* y,
+                      std::int64_t samples, std::int64_t executions, double* times) {
+  using dnnl::memory;
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  dnnl::stream stream(engine);
+  const int pad = filter / 2;
+  const memory::desc image({n, c, size, size}, memory::data_type::f32, memory::format_tag::nchw);
+  const memory::desc plain({k, c, filter, filter}, memory::data_type::f32, memory::format_tag::oihw);
+  const memory::desc any({k, c, filter, filter}, memory::data_type::f32, memory::format_tag::any);
+  const memory::desc result({n, k, size, size}, memory::data_type::f32, memory::format_tag::nchw);
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  const dnnl::convolution_forward::primitive_desc description(
+      engine, dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, image, any, result,
+      {1, 1}, {0, 0}, {pad, pad}, {pad, pad}, attributes);
+  const dnnl::convolution_forward convolution(description);
+  const memory source(image, engine, x), destination(result, engine, y);
+  memory given(plain, engine, w), weights(description.weights_desc(), engine);
+  dnnl::reorder(given, weights).execute(stream, given, weights);
+  stream.wait();
+  const memory scratchpad(description.scratchpad_desc(), engine);
+  const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, source.get()},
+                                       {DNNL_ARG_WEIGHTS, weights.get()},
+                                       {DNNL_ARG_DST, destination.get()},
+                                       {DNNL_ARG_SCRATCHPAD, scratchpad.get()}};
+  time_each(
+      [&] {
+        dnnl_primitive_execute(convolution.get(), stream.get(), 4, arguments);
+        dnnl_stream_wait(stream.get());
+      },
+      samples, executions, times);
+}
 }

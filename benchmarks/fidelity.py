@@ -29,8 +29,8 @@ from microbench.measuring import wake_and_bind
 from microbench.pinning import Pinning
 from microbench.topology import physical_cores
 
-# From some 20 us to about 1 s on four cores.
-SIZES = (
+# m, n, k: from some 20 us to about 1 s on four cores.
+GEMMS = (
     (256, 64, 256),
     (256, 128, 256),
     (512, 128, 512),
@@ -39,6 +39,14 @@ SIZES = (
     (1760, 1760, 1760),
     (4096, 3000, 4096),
     (6144, 6144, 4096),
+)
+# n, c, height and width, k, filter.
+CONVOLUTIONS = (
+    (1, 64, 28, 64, 3),
+    (1, 128, 28, 512, 1),
+    (8, 64, 56, 64, 3),
+    (16, 512, 7, 512, 3),
+    (16, 64, 112, 128, 3),
 )
 SECONDS_EACH = 12.0
 
@@ -56,38 +64,52 @@ def build_bare(folder: Path) -> ctypes.CDLL:
 
 
 def measure_pair(
-    library: str, bare: ctypes.CDLL, size: tuple[int, int, int], threads: int
+    library: str, bare: ctypes.CDLL, kernel: str, size: tuple[int, ...], threads: int
 ) -> tuple[float, float, int]:
     """Medians in seconds of the product's loop and of the bare one, and the number of samples of each."""
     chosen = backend("cpu").LIBRARIES[library]
     module: Any = importlib.import_module(chosen.module)
-    m, n, k = size
+    problem: dict[str, int | bool | str]
+    if kernel == "gemm":
+        problem = dict(zip("mnk", size, strict=True)) | {"a_transposed": False, "b_transposed": False}
+        names = ("a", "b", "c")
+    else:
+        n, c, pixels, k, filter_size = size
+        geometry = {"n": n, "c": c, "h": pixels, "w": pixels, "k": k, "groups": 1}
+        for axis in "wh":
+            geometry |= {f"filter_{axis}": filter_size, f"pad_{axis}": filter_size // 2}
+            geometry |= {f"stride_{axis}": 1, f"dilation_{axis}": 1}
+        problem = geometry | {"layout": "nchw"}
+        names = ("x", "w", "y")
     request = module.Request(
-        kernel="gemm",
+        kernel=kernel,
         library=library,
         library_path=chosen.path(),
         algorithm="auto",
         precision="fp32",
-        problem={"m": m, "n": n, "k": k, "a_transposed": False, "b_transposed": False},
+        problem={**problem, "pass": "forward"},
         threads=threads,
         workspace_limit=2**62,
     )
     session = module.Session(request)
-    arrays = {name: session.memory(name).view(np.float32) for name in ("a", "b", "c")}
+    arrays = [session.memory(name).view(np.float32) for name in names]
     rng = np.random.default_rng(1)
-    for name in ("a", "b"):
-        arrays[name][:] = rng.uniform(0.5, 1.0, arrays[name].size)
-    pointers = [ctypes.c_void_p(arrays[name].ctypes.data) for name in ("a", "b", "c")]
+    for array in arrays[:2]:
+        array[:] = rng.uniform(0.5, 1.0, array.size)
+    session.prepare()
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
 
     def run_bare(samples: int, executions: int) -> np.ndarray:
         times = np.empty(samples)
         tail = (ctypes.c_int64(samples), ctypes.c_int64(executions), times.ctypes.data_as(ctypes.c_void_p))
-        if library == "openblas":
+        if kernel == "conv":
+            bare.bare_convolution(*size, *pointers, *tail)
+        elif library == "openblas":
             blas = ctypes.CDLL(chosen.path())
             function = ctypes.cast(blas.scipy_cblas_sgemm, ctypes.c_void_p)
-            bare.bare_openblas(function, m, n, k, *pointers, *tail)
+            bare.bare_openblas(function, *size, *pointers, *tail)
         else:
-            bare.bare_onednn(m, n, k, *pointers, *tail)
+            bare.bare_onednn(*size, *pointers, *tail)
         return times
 
     once = float(session.measure(5).min())
@@ -128,24 +150,19 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         bare = build_bare(Path(folder))
-        for size in SIZES:
+        cases = [("gemm", size) for size in GEMMS]
+        if arguments.library == "onednn":
+            cases += [("conv", size) for size in CONVOLUTIONS]
+        for kernel, size in cases:
             pinning.release()
             if arguments.library == "openblas":
                 ctypes.CDLL(backend("cpu").LIBRARIES["openblas"].path())
             pinning.bind_new()
             pinning.bind_caller()
-            ours, theirs, samples = measure_pair(arguments.library, bare, size, len(cores))
-            rows.append(
-                (
-                    arguments.library,
-                    "x".join(map(str, size)),
-                    samples,
-                    1e6 * theirs,
-                    1e6 * ours,
-                    ours / theirs,
-                )
-            )
-    headers = ("library", "m x n x k", "samples each", "bare loop, us", "microbench, us", "ratio")
+            ours, theirs, samples = measure_pair(arguments.library, bare, kernel, size, len(cores))
+            name = f"{kernel} {'x'.join(map(str, size))}"
+            rows.append((arguments.library, name, samples, 1e6 * theirs, 1e6 * ours, ours / theirs))
+    headers = ("library", "problem", "samples each", "bare loop, us", "microbench, us", "ratio")
     print(tabulate(rows, headers, floatfmt=("", "", "", ".2f", ".2f", ".4f")))
     return int(any(abs(row[-1] - 1) > arguments.within for row in rows))
 

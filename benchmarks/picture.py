@@ -25,11 +25,13 @@ def main() -> None:
     )
     parser.add_argument("run")
     parser.add_argument("picture", type=Path)
+    parser.add_argument("--precision", default="fp32", help="whose rows are drawn (default: fp32)")
     arguments = parser.parse_args()
     table = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    write(Run.load(arguments.run).summaries(), "table", table)
+    rows = [row for row in Run.load(arguments.run).summaries() if row.precision == arguments.precision]
+    write(rows, "table", table)
     table.seek(0)
-    console = Console(record=True, width=WIDTH, file=io.StringIO())
+    console = Console(record=True, width=WIDTH + 8, file=io.StringIO())
     for line in table.read().splitlines():
         console.print(Text(line), soft_wrap=True)
     picture = console.export_svg(title=f"microbench show {arguments.run}")

@@ -16,16 +16,17 @@ import pytest
 
 import microbench
 from microbench.store import Run
+from microbench.topology import physical_cores
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(microbench.__file__).parents[1]
 QUICK = ["--min-time", "0", "--max-time", "0.05", "--max-samples", "30"]
 
 
-def call(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def call(arguments: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "microbench", *arguments],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE), "COLUMNS": "100"},
+        env={**os.environ, "PYTHONPATH": str(PACKAGE), "COLUMNS": "100", **variables},
         cwd=folder,
         capture_output=True,
         text=True,
@@ -170,6 +171,50 @@ def test_threads_are_as_many_as_asked_for_and_bound(tmp_path: Path) -> None:
     assert run.info.plan["threads"] == 1
     assert len(run.info.plan["cpus"]) == 1
     assert {record.threads for record in run.records()} == {1}
+
+
+def test_variables_of_openmp_change_neither_threads_nor_results(tmp_path: Path) -> None:
+    arguments = ["gemm", "--problem", "m=65,n=64,k=63", *QUICK, "--output", "run"]
+    process = call(arguments, tmp_path, OMP_PROC_BIND="true", OMP_NUM_THREADS="1", OMP_THREAD_LIMIT="1")
+    assert process.returncode in (0, 1), process.stderr
+    run = Run.load(tmp_path / "run")
+    assert run.info.plan["cpus"] == list(physical_cores())
+    assert {record.status for record in run.records()} <= {"ok", "unstable"}
+
+
+def test_a_library_chosen_by_variable_must_be_there(tmp_path: Path) -> None:
+    process = call(["gemm", "--problems", "smoke"], tmp_path, MICROBENCH_OPENBLAS_LIBRARY="/nonexistent.so")
+    assert process.returncode == 2
+    assert "MICROBENCH_OPENBLAS_LIBRARY" in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written_is_one_sentence(run_folder: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "microbench", "show", str(run_folder)],
+            env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.returncode == 1
+    assert process.stderr.count("\n") == 1
+    assert "No space left" in process.stderr
+
+
+def test_a_reader_that_leaves_does_not_end_the_sweep(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m microbench gemm --problems smoke {' '.join(QUICK)} --output run | head -1"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
+    process = subprocess.run(
+        command, shell=True, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in process.stderr
+    run = Run.load(tmp_path / "run")
+    assert len(list(run.records())) == run.info.planned_records
 
 
 def test_list_and_device_say_what_is_here(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     int | None: st.none() | st.integers(),
     str | None: st.none() | st.text(),
     dict[str, Any]: st.dictionaries(st.text(), _JSON, max_size=3),
+    dict[str, int]: st.dictionaries(st.text(), st.integers()),
     dict[str, float]: st.dictionaries(st.text(), _FINITE),
     dict[str, str]: st.dictionaries(st.text(), st.text()),
     dict[str, int | float | bool | str]: st.dictionaries(st.text(), _SCALAR),

@@ -13,47 +13,13 @@ import msgspec
 
 from microbench import kernels
 from microbench.problem import Scalar
-from microbench.record import Record, Status
+from microbench.record import Record, RecordHead
 
 
-class RecordSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a ``Record`` that a table needs: the samples stay undecoded, which is most of a line."""
+class RecordSummary(RecordHead, frozen=True, kw_only=True):
+    """A ``Record`` as far as a table needs it: the samples stay undecoded, which is most of a line."""
 
-    kernel: str
-    library: str
-    algorithm: str
-    precision: str
-    pass_: str = msgspec.field(name="pass")
-    layout: str
-    problem: dict[str, Scalar]
-    labels: dict[str, str]
-    backend: str
-    mode: str
-    threads: int
-    repeat: int
-    index: int
-    status: Status
-    reason: str
     samples_s: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"[]"))
-    samples_per_batch: int = 1
-    median_s: float | None = None
-    ci_low_s: float | None = None
-    ci_high_s: float | None = None
-    confidence: float | None = None
-    effective_n: float | None = None
-    flops: int | None = None
-    counts: dict[str, int] = msgspec.field(default_factory=dict)
-    bytes: int | None = None
-    workspace_bytes: int | None = None
-    peak_flops_per_s: float | None = None
-    max_error: float | None = None
-    frobenius_error: float | None = None
-    tolerance: float | None = None
-    first_execution_s: float | None = None
-    summary: dict[str, float] = msgspec.field(default_factory=dict)
-    warnings: list[str] = msgspec.field(default_factory=list)
-    started_at: str | None = None
-    measuring_s: float | None = None
 
 
 WIDTH = 100

@@ -23,20 +23,8 @@ Status = Literal[
 ]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One measured (or not measurable) configuration. Times in seconds, sizes in bytes, None for unknown.
-
-    ``index`` is the place in the plan; ``repeat`` the number of the fresh process (0-based) that measured it.
-    ``problem`` holds the problem's own columns; ``labels`` the table's other columns (suite, application).
-    ``samples_s`` are in the order taken; each is the mean of ``samples_per_batch`` executions.
-    ``ci_low_s`` and ``ci_high_s`` bound the median at ``confidence``; ``effective_n`` is the number of
-    independent samples that the samples are worth. ``counts`` holds other counts of operations than ``flops``, such
-    as DeepBench's of recurrent layers. ``summary`` holds minimum, quartiles, mean ...;
-    ``diagnostics`` the tests made. ``peak_flops_per_s`` is the measured ceiling of this precision.
-    ``facts`` is whatever else is known: implementation, pinned threads, steal time, probes beside the batch.
-    ``measuring_s`` is the wall time from the first warm-up execution to the last sample, ``python_s`` the
-    part of it spent outside the timing loop.
-    """
+class RecordHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a record a table needs; see `Record`."""
 
     kernel: str
     library: str
@@ -53,7 +41,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     status: Status
     reason: str
-    samples_s: list[float] = msgspec.field(default_factory=list)
     samples_per_batch: int = 1
     median_s: float | None = None
     ci_low_s: float | None = None
@@ -69,12 +56,30 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     frobenius_error: float | None = None
     tolerance: float | None = None
     first_execution_s: float | None = None
-    warmup: dict[str, Any] = msgspec.field(default_factory=dict)
     summary: dict[str, float] = msgspec.field(default_factory=dict)
-    diagnostics: dict[str, Any] = msgspec.field(default_factory=dict)
-    facts: dict[str, Any] = msgspec.field(default_factory=dict)
     warnings: list[str] = msgspec.field(default_factory=list)
-    seed: int | None = None
     started_at: str | None = None
     measuring_s: float | None = None
+
+
+class Record(RecordHead, frozen=True, kw_only=True):
+    """One measured (or not measurable) configuration. Times in seconds, sizes in bytes, None for unknown.
+
+    ``index`` is the place in the plan; ``repeat`` the number of the fresh process (0-based) that measured it.
+    ``problem`` holds the problem's own columns; ``labels`` the table's other columns (suite, application).
+    ``samples_s`` are in the order taken; each is the mean of ``samples_per_batch`` executions.
+    ``ci_low_s`` and ``ci_high_s`` bound the median at ``confidence``; ``effective_n`` is the number of
+    independent samples that the samples are worth. ``counts`` holds other counts of operations than ``flops``, such
+    as DeepBench's of recurrent layers. ``summary`` holds minimum, quartiles, mean ...;
+    ``diagnostics`` the tests made. ``peak_flops_per_s`` is the measured ceiling of this precision.
+    ``facts`` is whatever else is known: implementation, pinned threads, steal time, probes beside the batch.
+    ``measuring_s`` is the wall time from the first warm-up execution to the last sample, ``python_s`` the
+    part of it spent outside the timing loop.
+    """
+
+    samples_s: list[float] = msgspec.field(default_factory=list)
+    warmup: dict[str, Any] = msgspec.field(default_factory=dict)
+    diagnostics: dict[str, Any] = msgspec.field(default_factory=dict)
+    facts: dict[str, Any] = msgspec.field(default_factory=dict)
+    seed: int | None = None
     python_s: float | None = None
