@@ -260,7 +260,7 @@ def test_commands_of_the_docs_work(command: str, tmp_path: Path) -> None:
         words += QUICK if "--problem" in words or "smoke" in words else SHORT[words[0]]
         words += ["--repeat", "2"] if "--repeat" in words else []
     elif words[0] == "selftest":
-        words += ["--max-time", "0.01"]
+        words += ["--max-time", "0.01", "--runs", "2"]
     process = call(words, tmp_path)
     assert process.returncode in (0, 1), process.stderr
     assert "Traceback" not in process.stderr

@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="longest sampling of one problem (default: 0.3)",
     )
+    selftest.add_argument("--runs", type=int, default=8, metavar="N", help="runs a side (default: 8)")
     selftest.add_argument("--output", metavar="DIR", help="folder of the run (default: runs/selftest-TIME)")
     selftest.add_argument("--seed", type=int, help="seed of inputs and of the order (default: fresh)")
     return top

@@ -130,7 +130,7 @@ def _device(_given: dict[str, Any], command: list[str]) -> int:
 def _selftest(given: dict[str, Any], command: list[str]) -> int:
     from microbench import selftest
 
-    options = selftest.options(max_time=given["max_time"], seed=given["seed"])
+    options = selftest.options(runs=given["runs"], max_time=given["max_time"], seed=given["seed"])
     run = _measure(options, given["output"], False, command, "none")
     print(selftest.report(run))
     # Unstable is no failure here: it is what the test is there to find out.

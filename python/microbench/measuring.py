@@ -194,7 +194,6 @@ class _Measuring:
         )
         measuring_s = time.perf_counter() - began
         facts |= difference(counted, counters(cpus=job.cpus), measuring_s)
-        time.sleep(_SPINNING_S)
         facts["fp32_probe_flops_per_s"] = [probe_before, _peak(job.threads)]
         known |= {
             "samples_s": sampling.samples_s.tolist(),

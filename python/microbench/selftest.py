@@ -16,7 +16,6 @@ from microbench.options import Options
 from microbench.stats import compare_medians
 from microbench.store import Run
 
-RUNS_A_SIDE = 8
 # Sizes that take from some 20 us to some milliseconds on a few cores.
 PROBLEMS = (
     "m=64,n=64,k=64",
@@ -61,12 +60,16 @@ class Outcome:
     resolvable: tuple[float | None, ...]
 
 
-def options(*, max_time: float, seed: int | None) -> Options:
-    """The sweep that a self test measures."""
+def options(*, runs: int, max_time: float, seed: int | None) -> Options:
+    """The sweep that a self test of ``runs`` runs a side measures. Raises InputError for fewer than 2."""
+    if runs < 2:
+        raise InputError(
+            f"--runs {runs}: two runs a side are the least that can be compared; 8 the least that prove"
+        )
     return Options(
         kernel="gemm",
         problem=PROBLEMS,
-        repeat=2 * RUNS_A_SIDE,
+        repeat=2 * runs,
         max_time=max_time,
         min_time=min(0.1, max_time),
         seed=seed,
