@@ -98,7 +98,7 @@ def evaluate(
         drift_alarms += _differs(runs[: len(runs) // 2], runs[len(runs) // 2 :])
         q1, middle, q3 = np.quantile(runs, (0.25, 0.5, 0.75))
         spreads.append(float((q3 - q1) / middle))
-        deals = [rng.permutation(len(runs)) for _ in range(50)]
+        deals = [rng.permutation(len(runs)) for _ in range(20)]
         resolvable.append(_smallest_difference(runs, deals))
     pairs = [
         pair
