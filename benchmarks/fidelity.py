@@ -48,7 +48,7 @@ CONVOLUTIONS = (
     (16, 512, 7, 512, 3),
     (16, 64, 112, 128, 3),
 )
-SECONDS_EACH = 12.0
+SECONDS_EACH = 10.0
 
 
 def build_bare(folder: Path) -> ctypes.CDLL:
