@@ -18,6 +18,22 @@ void time_each(Call&& call, std::int64_t samples, std::int64_t executions, doubl
   }
 }
 
+void time_primitive(const dnnl::primitive& primitive, const dnnl::stream& stream, const dnnl::memory& source,
+                    const dnnl::memory& weights, const dnnl::memory& destination,
+                    const dnnl::memory& scratchpad, std::int64_t samples, std::int64_t executions,
+                    double* times) {
+  const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, source.get()},
+                                       {DNNL_ARG_WEIGHTS, weights.get()},
+                                       {DNNL_ARG_DST, destination.get()},
+                                       {DNNL_ARG_SCRATCHPAD, scratchpad.get()}};
+  time_each(
+      [&] {
+        dnnl_primitive_execute(primitive.get(), stream.get(), 4, arguments);
+        dnnl_stream_wait(stream.get());
+      },
+      samples, executions, times);
+}
+
 }  // namespace
 
 extern "C" {
@@ -45,16 +61,7 @@ void bare_onednn(int m, int n, int k, float* a, float* b, float* c, std::int64_t
   const dnnl::matmul matmul(description);
   const memory scratchpad(description.scratchpad_desc(), engine);
   const memory source(left, engine, b), weights(right, engine, a), destination(result, engine, c);
-  const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, source.get()},
-                                       {DNNL_ARG_WEIGHTS, weights.get()},
-                                       {DNNL_ARG_DST, destination.get()},
-                                       {DNNL_ARG_SCRATCHPAD, scratchpad.get()}};
-  time_each(
-      [&] {
-        dnnl_primitive_execute(matmul.get(), stream.get(), 4, arguments);
-        dnnl_stream_wait(stream.get());
-      },
-      samples, executions, times);
+  time_primitive(matmul, stream, source, weights, destination, scratchpad, samples, executions, times);
 }
 
 void bare_convolution(int n, int c, int size, int k, int filter, float* x, float* w, float* y,
@@ -78,15 +85,6 @@ void bare_convolution(int n, int c, int size, int k, int filter, float* x, float
   dnnl::reorder(given, weights).execute(stream, given, weights);
   stream.wait();
   const memory scratchpad(description.scratchpad_desc(), engine);
-  const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, source.get()},
-                                       {DNNL_ARG_WEIGHTS, weights.get()},
-                                       {DNNL_ARG_DST, destination.get()},
-                                       {DNNL_ARG_SCRATCHPAD, scratchpad.get()}};
-  time_each(
-      [&] {
-        dnnl_primitive_execute(convolution.get(), stream.get(), 4, arguments);
-        dnnl_stream_wait(stream.get());
-      },
-      samples, executions, times);
+  time_primitive(convolution, stream, source, weights, destination, scratchpad, samples, executions, times);
 }
 }

@@ -13,6 +13,7 @@ from microbench.placement import Placement
 from microbench.plan import Item
 from microbench.process import Worker, WorkerDied
 from microbench.protocol import (
+    NO_LIMIT,
     Algorithms,
     AlgorithmsJob,
     Ceilings,
@@ -25,7 +26,6 @@ from microbench.topology import available_memory_bytes, last_level_cache_bytes
 
 # Where the size of the last-level cache is unknown it is taken to be this: more than most processors have.
 _CACHE_BYTES = 256 << 20
-_NO_LIMIT = 2**63 - 1
 _CEILINGS_TIMEOUT_S = 120.0
 _ENUMERATION_TIMEOUT_S = 600.0
 
@@ -57,7 +57,7 @@ class Crew:
             array_bytes=4 * self.cache_bytes,  # so that nothing of it stays in the cache
         )
         # What a kernel may allocate is no matter of the probes, whose arrays are large.
-        with Worker({}, available_memory_bytes() or _NO_LIMIT) as worker:
+        with Worker({}, available_memory_bytes() or NO_LIMIT) as worker:
             try:
                 reply = worker.ask(job, _CEILINGS_TIMEOUT_S, tick=tick)
             except WorkerDied as died:
@@ -107,7 +107,7 @@ class Crew:
             threads=self._placement.threads,
             cpus=self._placement.cpus,
             pin=self._placement.pin,
-            workspace_limit=_NO_LIMIT if options.workspace_limit is None else options.workspace_limit,
+            workspace_limit=NO_LIMIT if options.workspace_limit is None else options.workspace_limit,
             flush_bytes=2 * self.cache_bytes,
             confidence=options.confidence,
             relative_width=options.relative_width,

@@ -20,7 +20,15 @@ from microbench import kernels
 from microbench.environment import counters, difference
 from microbench.pinning import Pinning
 from microbench.problem import PRECISIONS, Case, Kernel, Scalar
-from microbench.protocol import Algorithms, AlgorithmsJob, Ceilings, CeilingsJob, MeasureJob, Measurement
+from microbench.protocol import (
+    NO_LIMIT,
+    Algorithms,
+    AlgorithmsJob,
+    Ceilings,
+    CeilingsJob,
+    MeasureJob,
+    Measurement,
+)
 from microbench.sampling import Limits, Sampling, sample, warm_up
 from microbench.verification import Check, numpy_type
 
@@ -31,7 +39,6 @@ _READINGS_PER_SAMPLE = 400
 _SPINNING_S = 0.12
 _CEILING_ROUNDS = 5
 _CEILING_PAUSE_S = 0.2
-_NO_LIMIT = 2**63 - 1
 # What no kernel writes: NaN in every floating-point type; a large negative int32; an int8 that is neither a limit nor
 # zero, in either encoding.
 _POISON = {"f": 0xFF, "i": 0xAA}
@@ -87,7 +94,7 @@ def algorithms(job: AlgorithmsJob) -> Algorithms:
     names = []
     for problem in job.problems:
         try:
-            request = _request(module, job, problem, "auto", _NO_LIMIT)
+            request = _request(module, job, problem, "auto", NO_LIMIT)
             names.append(list(module.algorithms(request)))
         except module.Unsupported:
             names.append([])

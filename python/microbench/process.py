@@ -58,7 +58,6 @@ class Worker:
         self._replies, descriptor = os.pipe()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._pending = b""
-        self._memory_limit_bytes = memory_limit_bytes
         arguments = (str(descriptor), str(os.getpid()), str(memory_limit_bytes))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "microbench.worker", *arguments],

@@ -9,6 +9,9 @@ import msgspec
 from microbench.problem import Scalar
 from microbench.record import Status
 
+# Of a workspace or of memory, in bytes: as much as a signed 64-bit integer says.
+NO_LIMIT = 2**63 - 1
+
 
 class MeasureJob(msgspec.Struct, frozen=True, kw_only=True, tag="measure"):
     """One configuration to verify and time. Sizes in bytes, times in seconds."""
