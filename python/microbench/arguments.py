@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any, NoReturn
 
-from microbench import __version__
+from microbench import __version__, commands
 from microbench.errors import InputError
 from microbench.formats import FORMATS
 from microbench.options import MODES, Options
@@ -59,40 +59,16 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"microbench {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for kernel, title in MEASURED.items():
-        _add_sweep(commands, kernel, title)
-    listing = commands.add_parser("list", help="kernels, problem sets, libraries and precisions")
-    listing.add_argument("kernel", nargs="?", help="list this kernel's problems instead")
-    listing.add_argument(
-        "--problems", default="deepbench", metavar="SET_OR_FILE", help="which (default: deepbench)"
-    )
-    listing.add_argument(
-        "--where", action="extend", nargs="+", default=[], metavar="COLUMN=VALUE", help="only such problems"
-    )
-    commands.add_parser("device", help="what is on this machine, what is missing and how to get it")
-    show = commands.add_parser("show", help="print a run again")
-    show.add_argument("run", help="the folder of a run")
-    show.add_argument("--format", choices=FORMATS, default="table", help="default: table")
-    selftest = commands.add_parser(
-        "selftest",
-        help="compare this machine with itself: false alarms and the smallest difference it can resolve",
-    )
-    selftest.add_argument(
-        "--max-time",
-        type=float,
-        default=0.3,
-        metavar="S",
-        help="longest sampling of one problem (default: 0.3)",
-    )
-    selftest.add_argument("--runs", type=int, default=8, metavar="N", help="runs a side (default: 8)")
-    selftest.add_argument("--output", metavar="DIR", help="folder of the run (default: runs/selftest-TIME)")
-    selftest.add_argument("--seed", type=int, help="seed of inputs and of the order (default: fresh)")
+        _add_sweep(subparsers, kernel, title)
+    for name in commands.NAMES:
+        commands.load(name).add(subparsers)
     return top
 
 
-def _add_sweep(commands: Any, kernel: str, title: str) -> None:
-    sweep = commands.add_parser(
+def _add_sweep(subparsers: Any, kernel: str, title: str) -> None:
+    sweep = subparsers.add_parser(
         kernel,
         help=f"measure {title}",
         description=f"Measures {title}: verified before and after, sampled until the median is known well enough.",

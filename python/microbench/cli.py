@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-from microbench.arguments import MEASURED, given_options, parser
+from microbench import commands
+from microbench.arguments import MEASURED, parser
+from microbench.commands.measured import sweep
 from microbench.errors import InputError, StoreError
-
-if TYPE_CHECKING:
-    from microbench.figures import Row
-    from microbench.options import Options
-    from microbench.store import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,9 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = vars(parser().parse_args(command))
         name = given.pop("command")
         if name in MEASURED:
-            return _sweep(name, given, command)
-        commands = {"list": _list, "device": _device, "show": _show, "selftest": _selftest}
-        return commands[name](given, command)
+            return sweep(name, given, command)
+        return commands.load(name).run(given, command)
     except InputError as error:
         print(f"microbench: {error}", file=sys.stderr)
         return 2
@@ -53,85 +48,3 @@ def _output_lost(error: OSError) -> int:
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> None:
     print(f"microbench: warning: {message}", file=sys.stderr)
-
-
-def _sweep(kernel: str, given: dict[str, Any], command: list[str]) -> int:
-    from microbench.options import Options
-    from microbench.store import Run
-
-    asked = {"kernel": kernel} | given_options(given)
-    resume = given.get("resume", False)
-    if resume:
-        if "output" not in given:
-            raise InputError("--resume: say which run goes on by --output DIR")
-        asked = Run.load(given["output"]).info.options | asked
-    options = Options.of(asked)
-    run = _measure(options, given.get("output"), resume, command, given.get("format", "table"))
-    return _exit_code(run)
-
-
-def _measure(options: Options, output: str | None, resume: bool, command: list[str], form: str) -> Run:
-    """Runs the sweep under the eyes of the terminal and prints its result in ``form``."""
-    from microbench.face import Terminal
-    from microbench.runner import sweep
-
-    # Which algorithm is the best is known at the end.
-    rows_as_they_come = form == "table" and options.algorithm != ("best",)
-    with Terminal(sys.stdout if rows_as_they_come else None, options.confidence) as face:
-        measured = sweep(options, output, resume=resume, command=["microbench", *command], face=face)
-    _print(measured, form, rows=not rows_as_they_come)
-    return measured
-
-
-def _print(run: Run, form: str, *, rows: bool = True) -> None:
-    """Prints rows, of ``--algorithm best`` only the best, and for people a summary."""
-    from microbench.figures import fastest, shows_unicode
-    from microbench.formats import FORMATS, write
-    from microbench.summarise import summarise
-
-    def chosen() -> Iterable[Row]:
-        stored: Iterable[Row] = run.records() if form == "json" else run.summaries()
-        return fastest(stored) if run.info.options.get("algorithm") == ["best"] else stored
-
-    if rows and form in FORMATS:
-        write(chosen(), form, sys.stdout)
-    if form == "table":
-        print("\n".join(["", *summarise(chosen(), unicode=shows_unicode(sys.stdout))]))
-
-
-def _exit_code(run: Run, *accepted: str) -> int:
-    return int(any(record.status not in ("ok", "unsupported", *accepted) for record in run.summaries()))
-
-
-def _show(given: dict[str, Any], _: list[str]) -> int:
-    from microbench.store import Run
-
-    _print(Run.load(given["run"]), given["format"])
-    return 0
-
-
-def _list(given: dict[str, Any], _: list[str]) -> int:
-    from microbench import listing
-
-    if given["kernel"] is None:
-        print(listing.overview())
-    else:
-        print(listing.problems(given["kernel"], given["problems"], tuple(given["where"])))
-    return 0
-
-
-def _device(_given: dict[str, Any], command: list[str]) -> int:
-    from microbench import listing
-
-    print(listing.device(command))
-    return 0
-
-
-def _selftest(given: dict[str, Any], command: list[str]) -> int:
-    from microbench import selftest
-
-    options = selftest.options(runs=given["runs"], max_time=given["max_time"], seed=given["seed"])
-    run = _measure(options, given["output"], False, command, "none")
-    print(selftest.report(run))
-    # Unstable is no failure here: it is what the test is there to find out.
-    return _exit_code(run, "unstable")

@@ -1,0 +1,64 @@
+"""What the commands that measure have in common, and the sweep of a kernel."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from microbench.arguments import given_options
+from microbench.errors import InputError
+
+if TYPE_CHECKING:
+    from microbench.figures import Row
+    from microbench.options import Options
+    from microbench.store import Run
+
+
+def sweep(kernel: str, given: dict[str, Any], command: list[str]) -> int:
+    """Measures ``kernel`` as the command line asks; returns the exit code."""
+    from microbench.options import Options
+    from microbench.store import Run
+
+    asked = {"kernel": kernel} | given_options(given)
+    resume = given.get("resume", False)
+    if resume:
+        if "output" not in given:
+            raise InputError("--resume: say which run goes on by --output DIR")
+        asked = Run.load(given["output"]).info.options | asked
+    options = Options.of(asked)
+    return exit_code(measure(options, given.get("output"), resume, command, given.get("format", "table")))
+
+
+def measure(options: Options, output: str | None, resume: bool, command: list[str], form: str) -> Run:
+    """Runs the sweep under the eyes of the terminal and prints its result in ``form``."""
+    from microbench import runner
+    from microbench.face import Terminal
+
+    # Which algorithm is the best is known at the end.
+    rows_as_they_come = form == "table" and options.algorithm != ("best",)
+    with Terminal(sys.stdout if rows_as_they_come else None, options.confidence) as face:
+        measured = runner.sweep(options, output, resume=resume, command=["microbench", *command], face=face)
+    print_run(measured, form, rows=not rows_as_they_come)
+    return measured
+
+
+def print_run(run: Run, form: str, *, rows: bool = True) -> None:
+    """Prints rows, of ``--algorithm best`` only the best, and for people a summary."""
+    from microbench.figures import fastest, shows_unicode
+    from microbench.formats import FORMATS, write
+    from microbench.summarise import summarise
+
+    def chosen() -> Iterable[Row]:
+        stored: Iterable[Row] = run.records() if form == "json" else run.summaries()
+        return fastest(stored) if run.info.options.get("algorithm") == ["best"] else stored
+
+    if rows and form in FORMATS:
+        write(chosen(), form, sys.stdout)
+    if form == "table":
+        print("\n".join(["", *summarise(chosen(), unicode=shows_unicode(sys.stdout))]))
+
+
+def exit_code(run: Run, *accepted: str) -> int:
+    """0 where every record is ok, unsupported or one of ``accepted``, else 1."""
+    return int(any(record.status not in ("ok", "unsupported", *accepted) for record in run.summaries()))
