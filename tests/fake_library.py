@@ -95,7 +95,7 @@ class Session:
         if self.request.algorithm == "unsupported" or self.request.precision != "fp32":
             raise Unsupported(f"the fake has no {self.request.precision} {self.request.algorithm}")
         if self.request.workspace_limit < self.workspace_bytes:
-            raise WorkspaceExceeded(f"needs {self.workspace_bytes} bytes")
+            raise WorkspaceExceeded(f"needs {self.workspace_bytes} bytes", self.workspace_bytes)
         m, n, k = (problem[name] for name in "mnk")
         self.arrays = {
             name: np.zeros(size, np.float32) for name, size in (("a", m * k), ("b", k * n), ("c", m * n))
@@ -108,7 +108,18 @@ class Session:
     def memory(self, name: str) -> Any:
         return self.arrays[name].view(np.uint8)
 
+    @property
+    def doubts(self) -> list[str]:
+        return []
+
+    @property
+    def facts(self) -> dict[str, float]:
+        return {}
+
     def prepare(self) -> None:
+        pass
+
+    def collect(self) -> None:
         pass
 
     def measure(self, samples: int, executions: int = 1, flusher: CacheFlusher | None = None) -> Any:
@@ -151,7 +162,8 @@ def registered() -> list[tuple[str, str]]:
 
 
 def algorithms(request: Request) -> list[str]:
-    return list(ALGORITHMS)
+    """Those that are always offered, and the fault asked for by name."""
+    return list(dict.fromkeys((*ALGORITHMS, request.algorithm)))
 
 
 def describe(kernel: str, library: str, path: str) -> dict[str, str]:

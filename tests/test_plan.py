@@ -18,8 +18,10 @@ PROBLEMS = ("m=1,n=2,k=3", "m=4,n=5,k=6,b_transposed=true")
 def build(**options: object) -> list[plan.Item]:
     chosen = Options(kernel="gemm", **({"problem": PROBLEMS} | options))
 
-    def enumerate_algorithms(library: str, *_: object) -> list[list[str]]:
-        return [["x", "y"], []] if library == "one" else [[], []]
+    def enumerate_algorithms(library: str, *factors: object) -> list[list[str]]:
+        if library == "one":
+            return [["x", "y"], []]
+        return [[], ["hidden"] if factors[-1] == "hidden" else []]
 
     return plan.build(
         chosen,
@@ -54,6 +56,31 @@ def test_all_algorithms_or_auto_where_a_library_offers_none() -> None:
         (4, "one", "auto"),
         (4, "two", "auto"),
     ]
+
+
+def test_a_library_is_asked_only_for_algorithms_that_it_offers_somewhere() -> None:
+    items = build(algorithm=("y", "auto"))
+    assert [(item.problem["m"], item.library, item.algorithm) for item in items] == [
+        (1, "one", "y"),
+        (1, "one", "auto"),
+        (1, "two", "auto"),
+        (4, "one", "y"),
+        (4, "one", "auto"),
+        (4, "two", "auto"),
+    ]
+
+
+def test_what_is_offered_only_by_name_can_be_named() -> None:
+    assert {(item.library, item.algorithm) for item in build(algorithm=("hidden",))} == {("two", "hidden")}
+
+
+def test_a_division_of_the_batch_is_left_to_the_library() -> None:
+    assert len(build(algorithm=("x@2,x@2",))) == 4
+
+
+def test_an_algorithm_that_no_library_offers_is_bad_input() -> None:
+    with pytest.raises(InputError, match=r"--algorithm xx: .*did you mean x\?\); there are x, y"):
+        build(algorithm=("x", "xx"))
 
 
 def test_identical_problems_are_measured_once() -> None:

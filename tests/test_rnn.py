@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from microbench.errors import InputError
-from microbench.kernels import rnn
+from microbench.kernels import rnn, rnn_reference
 from microbench.kernels.rnn import GATES, OUTPUTS, PASSES, RnnProblem
 from microbench.kernels.rnn_reference import EXACT, Weights, stack_backward, stack_forward
 from microbench.problem import PRECISIONS, Case
@@ -194,6 +194,20 @@ def test_forward_follows_the_equations(stack: Stack) -> None:
             outputs.append(out)
         sequence = np.concatenate(outputs, axis=2)
     np.testing.assert_allclose(run.y, sequence, rtol=1e-9, atol=1e-12)
+
+
+@given(stack=stacks, ahead_bytes=st.integers(0, 2000))
+@settings(deadline=None, max_examples=60)
+def test_a_forward_that_keeps_no_trace_gives_the_same(stack: Stack, ahead_bytes: int) -> None:
+    arguments = (stack.cell, stack.weights, stack.x, stack.h0, stack.c0, EXACT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rnn_reference, "_AHEAD_BYTES", ahead_bytes)
+        kept, run = (stack_forward(*arguments, keep=keep) for keep in (True, False))
+    whole = stack_forward(*arguments)
+    assert run.traces == []
+    for name in ("y", "hn", "cn"):
+        np.testing.assert_allclose(getattr(run, name), getattr(whole, name), rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(getattr(kept, name), getattr(whole, name), rtol=1e-12, atol=1e-15)
 
 
 @given(stack=stacks, seed=seeds)

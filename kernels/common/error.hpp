@@ -17,7 +17,13 @@ class WorkspaceExceeded : public std::runtime_error {
  public:
   WorkspaceExceeded(std::int64_t needed, std::int64_t limit)
       : std::runtime_error("needs " + std::to_string(needed) + " bytes of workspace, the limit is " +
-                           std::to_string(limit)) {}
+                           std::to_string(limit)),
+        needed_(needed) {}
+
+  std::int64_t needed() const { return needed_; }
+
+ private:
+  std::int64_t needed_;
 };
 
 }  // namespace microbench

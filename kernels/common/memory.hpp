@@ -6,8 +6,19 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <string>
 
 namespace microbench {
+
+// Says how much was asked for; recorded as `out_of_memory`.
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(std::int64_t bytes) : message_(std::to_string(bytes) + " bytes asked for at once") {}
+  const char* what() const noexcept override { return message_.c_str(); }
+
+ private:
+  std::string message_;
+};
 
 // Cache-line aligned host memory, first touched by the threads that will use it, so that on machines with
 // several memory nodes the pages lie near them.
@@ -17,7 +28,7 @@ class Memory {
     if (bytes == 0) return;
     const std::int64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
     data_.reset(std::aligned_alloc(kAlignment, static_cast<std::size_t>(rounded)));
-    if (!data_) throw std::bad_alloc();
+    if (!data_) throw OutOfMemory(bytes);
     auto* first = static_cast<char*>(data_.get());
 #pragma omp parallel for schedule(static)
     for (std::int64_t offset = 0; offset < bytes; offset += kPage) {

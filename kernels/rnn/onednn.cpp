@@ -46,18 +46,21 @@ std::vector<Plan> plan(const dnnl::engine& engine, const Request& request) {
   return plans;
 }
 
-// All memory besides the operands and the packed weights, held against the request's limit before any of it
-// is taken.
+// All memory besides the operands, held against the request's limit before any of it is taken.
 struct Workspace {
   std::int64_t scratchpad = 0;  // shared: primitives run one after the other
   std::int64_t saved = 0;       // what the training forward leaves for the backward
   std::int64_t between = 0;     // sequences that pass from one primitive to the next, and their gradients
+  std::int64_t packed = 0;      // weights as the primitives want them
 
   Workspace(const std::vector<Plan>& plans, const Request& request) {
     for (const Plan& plan : plans) {
       scratchpad = std::max(scratchpad, bytes_of(plan.forward, DNNL_ARG_SCRATCHPAD));
-      if (plan.backward) scratchpad = std::max(scratchpad, bytes_of(*plan.backward, DNNL_ARG_SCRATCHPAD));
       saved += bytes_of(plan.forward, DNNL_ARG_WORKSPACE);
+      packed += weights_of(plan.forward);
+      if (!plan.backward) continue;
+      scratchpad = std::max(scratchpad, bytes_of(*plan.backward, DNNL_ARG_SCRATCHPAD));
+      packed += weights_of(*plan.backward);
     }
     const Types types = types_of(request.precision);
     const Sizes sizes(request);
@@ -66,7 +69,12 @@ struct Workspace {
               (element_bytes(types.data) + (sizes.backward() ? element_bytes(types.gradients) : 0));
     if (bytes() > request.workspace_limit) throw WorkspaceExceeded(bytes(), request.workspace_limit);
   }
-  std::int64_t bytes() const { return scratchpad + saved + between; }
+  std::int64_t bytes() const { return scratchpad + saved + between + packed; }
+
+ private:
+  static std::int64_t weights_of(const dnnl::primitive_desc& description) {
+    return bytes_of(description, DNNL_ARG_WEIGHTS_LAYER) + bytes_of(description, DNNL_ARG_WEIGHTS_ITER);
+  }
 };
 
 // Weights in the layout that a primitive asks for, written anew from the caller's by run().

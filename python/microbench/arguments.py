@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from microbench import __version__, commands
+from microbench.collective import COLLECTIVES, ELEMENT_TYPES, FORMS, OPERATIONS, PLACES
 from microbench.errors import InputError
+from microbench.fills import FILLS
 from microbench.formats import FORMATS
 from microbench.options import MODES, Options
 from microbench.problem import PRECISIONS
@@ -31,7 +34,7 @@ examples:
   python -m microbench show runs/here --format csv           prints a run again
   python -m microbench device                                what is here, and what is missing
 """
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]i?)?B?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
 _PREFIXES = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -46,8 +49,11 @@ def size(text: str) -> int:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: write 64MiB, 2GB or a number of bytes")
     prefix = match[2] or ""
-    base = 1024 if prefix.endswith("i") else 1000
-    return int(float(match[1]) * base ** _PREFIXES[prefix[:1].upper()])
+    base = 1024 if prefix.lower().endswith("i") else 1000
+    number = float(match[1]) * base ** _PREFIXES[prefix[:1].upper()]
+    if number != int(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of bytes")
+    return int(number)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for kernel, title in MEASURED.items():
         _add_sweep(subparsers, kernel, title)
+    for kernel, title in COLLECTIVES.items():
+        _add_collective(subparsers, kernel, title)
     for name in commands.NAMES:
         commands.load(name).add(subparsers)
     return top
@@ -75,25 +83,11 @@ def _add_sweep(subparsers: Any, kernel: str, title: str) -> None:
         argument_default=argparse.SUPPRESS,
     )
     what = sweep.add_argument_group("what")
-    what.add_argument("--problems", metavar="SET_OR_FILE", help="deepbench (default), smoke, or a .csv file")
+    _add_problems(what, PRECISIONS)
     what.add_argument(
-        "--problem", action="append", metavar="k=v,...", help="a single problem; may be repeated"
+        "--backend", metavar="B", help="auto (default: a GPU where one can be used), cpu or cuda"
     )
-    what.add_argument(
-        "--where",
-        action="extend",
-        nargs="+",
-        metavar="COLUMN=VALUE",
-        help="only such problems: = != < <= > >=",
-    )
-    what.add_argument(
-        "--precision",
-        action="extend",
-        nargs="+",
-        metavar="P",
-        help=f"fp32 (default), {', '.join(PRECISIONS)}",
-    )
-    what.add_argument("--backend", metavar="B", help="auto (default) or cpu")
+    what.add_argument("--plugin", action="append", metavar="FILE", help="a kernel of your own, in Python")
     what.add_argument("--library", action="extend", nargs="+", metavar="L", help="default: all that are here")
     what.add_argument(
         "--algorithm",
@@ -111,12 +105,79 @@ def _add_sweep(subparsers: Any, kernel: str, title: str) -> None:
         "--workspace-limit", type=size, metavar="SIZE", help="for instance 64MiB (default: none)"
     )
     how = sweep.add_argument_group("how")
-    how.add_argument("--mode", metavar="M", help=f"{' or '.join(MODES)} caches (default: hot)")
+    how.add_argument("--mode", metavar="M", help=f"{', '.join(MODES)} (default: hot)")
+    how.add_argument("--fill", metavar="F", help=f"of operands while timed: {', '.join(FILLS)}")
     how.add_argument("--threads", type=int, metavar="N", help="default: one on each physical core")
     how.add_argument("--cpus", metavar="LIST", help="processors to use, for instance 0-3,8")
     how.add_argument(
         "--no-pin", dest="pin", action="store_false", help="leave threads where the system puts them"
     )
+    how.add_argument(
+        "--fleet", action="store_true", help="under mpiexec: every rank on its own device, outliers named"
+    )
+    _add_sampling(how)
+    how.add_argument("--memory-limit", type=size, metavar="SIZE", help="of a worker (default: what is free)")
+    _add_output(sweep, kernel, FORMATS)
+
+
+def _add_collective(subparsers: Any, kernel: str, title: str) -> None:
+    sweep = subparsers.add_parser(
+        kernel,
+        help=f"measure {title}",
+        description=f"Measures {title}: verified before and after, all ranks started together, sampled until the "
+        "median is known well enough. Start it on every rank: mpiexec -n 4 python -m microbench " + kernel,
+        argument_default=argparse.SUPPRESS,
+    )
+    what = sweep.add_argument_group("what")
+    _add_problems(what, ELEMENT_TYPES)
+    what.add_argument("--min-bytes", type=size, metavar="SIZE", help="sweep sizes from here (default: 8) ...")
+    what.add_argument("--max-bytes", type=size, metavar="SIZE", help="... to here (default: 64MiB) ...")
+    what.add_argument("--factor", type=int, metavar="N", help="... each N times the one before (default: 2)")
+    what.add_argument(
+        "--library", action="extend", nargs="+", metavar="L", help="mpi, microbench (default: both)"
+    )
+    what.add_argument(
+        "--algorithm", action="extend", nargs="+", metavar="NAME", help="auto (default), names, or all"
+    )
+    for option, choices in (("op", OPERATIONS), ("place", PLACES), ("form", FORMS)):
+        what.add_argument(
+            f"--{option}",
+            action="extend",
+            nargs="+",
+            metavar=option[0].upper(),
+            help=f"{', '.join(choices)} (default: as the problems have it)",
+        )
+    how = sweep.add_argument_group("how")
+    how.add_argument("--start", metavar="S", help="window (default) or barrier: how ranks start together")
+    how.add_argument(
+        "--no-pin", dest="pin", action="store_false", help="leave ranks where launcher and system put them"
+    )
+    _add_sampling(how)
+    _add_output(sweep, kernel, (*FORMATS, "nccl"))
+
+
+def _add_problems(what: Any, precisions: Iterable[str]) -> None:
+    what.add_argument("--problems", metavar="SET_OR_FILE", help="deepbench (default), smoke, or a .csv file")
+    what.add_argument(
+        "--problem", action="append", metavar="k=v,...", help="a single problem; may be repeated"
+    )
+    what.add_argument(
+        "--where",
+        action="extend",
+        nargs="+",
+        metavar="COLUMN=VALUE",
+        help="only such problems: = != < <= > >=",
+    )
+    what.add_argument(
+        "--precision",
+        action="extend",
+        nargs="+",
+        metavar="P",
+        help=f"fp32 (default), {', '.join(precisions)}",
+    )
+
+
+def _add_sampling(how: Any) -> None:
     how.add_argument("--confidence", type=float, metavar="C", help="of the median's interval (default: 0.99)")
     how.add_argument(
         "--relative-width", type=float, metavar="W", help="stop at this half-width (default: 0.01)"
@@ -129,11 +190,13 @@ def _add_sweep(subparsers: Any, kernel: str, title: str) -> None:
     )
     how.add_argument("--seed", type=int, metavar="N", help="of inputs and of the order (default: fresh)")
     how.add_argument("--timeout", type=float, metavar="S", help="of one record (default: by its size)")
-    how.add_argument("--memory-limit", type=size, metavar="SIZE", help="of a worker (default: what is free)")
+
+
+def _add_output(sweep: Any, kernel: str, formats: Sequence[str]) -> None:
     where = sweep.add_argument_group("where to")
     where.add_argument("--output", metavar="DIR", help=f"folder of the run (default: runs/{kernel}-TIME)")
     where.add_argument("--resume", action="store_true", help="go on with the run in --output")
-    where.add_argument("--format", choices=FORMATS, help="what is printed (default: table)")
+    where.add_argument("--format", choices=formats, help="what is printed (default: table)")
 
 
 def given_options(arguments: dict[str, Any]) -> dict[str, Any]:

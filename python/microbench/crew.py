@@ -9,6 +9,7 @@ from microbench import plan
 from microbench.backends import Backend
 from microbench.errors import InputError
 from microbench.options import Options
+from microbench.pinning import openmp_binding
 from microbench.placement import Placement
 from microbench.plan import Item
 from microbench.process import Worker, WorkerDied
@@ -22,7 +23,7 @@ from microbench.protocol import (
     Measurement,
 )
 from microbench.tables import Row
-from microbench.topology import available_memory_bytes, last_level_cache_bytes
+from microbench.topology import available_memory_bytes, caches, last_level_cache_bytes
 
 # Where the size of the last-level cache is unknown it is taken to be this: more than most processors have.
 _CACHE_BYTES = 256 << 20
@@ -30,6 +31,15 @@ _CEILINGS_TIMEOUT_S = 120.0
 _ENUMERATION_TIMEOUT_S = 600.0
 
 Tick = Callable[[], None]
+
+
+def _cached_bytes(cpus: Sequence[int]) -> int:
+    """Half the last-level cache; 0 where that is unknown or the caches before it hold half of that."""
+    levels = [cache for cache in caches(cpus) if cache.type != "Instruction"]
+    last = max((cache.level for cache in levels), default=0)
+    before = sum(cache.size_bytes or 0 for cache in levels if cache.level == last - 1)
+    half = (last_level_cache_bytes(cpus=cpus) or 0) // 2
+    return half if last > 1 and half >= 2 * before else 0
 
 
 class Crew:
@@ -45,19 +55,23 @@ class Crew:
         self._backend = backend
         self._placement = placement
         self._workers: dict[str, Worker] = {}
-        self.memory_limit_bytes = options.memory_limit or available_memory_bytes() or 1 << 40
-        self.cache_bytes = last_level_cache_bytes(cpus=placement.cpus) or _CACHE_BYTES
+        self._free_bytes = available_memory_bytes() if backend.LIMITS_MEMORY else None
+        self.memory_limit_bytes = options.memory_limit or self._free_bytes or NO_LIMIT
+        self.cache_bytes = backend.cache_bytes(placement.cpus) or _CACHE_BYTES
 
     def ceilings(self, tick: Tick) -> dict[str, Any]:
         """The measured peaks of the placement's threads."""
         job = CeilingsJob(
+            backend=self._backend.BACKEND,
             threads=self._placement.threads,
             cpus=self._placement.cpus,
             pin=self._placement.pin,
             array_bytes=4 * self.cache_bytes,  # so that nothing of it stays in the cache
+            cached_bytes=_cached_bytes(self._placement.cpus),
         )
         # What a kernel may allocate is no matter of the probes, whose arrays are large.
-        with Worker({}, available_memory_bytes() or NO_LIMIT) as worker:
+        environment = openmp_binding(self._placement.cpus if self._placement.pin else ())
+        with Worker(environment, self._free_bytes or NO_LIMIT) as worker:
             try:
                 reply = worker.ask(job, _CEILINGS_TIMEOUT_S, tick=tick)
             except WorkerDied as died:
@@ -66,15 +80,26 @@ class Crew:
         return reply.values
 
     def algorithms(
-        self, library: str, precision: str, pass_: str, layout: str, rows: Sequence[Row], tick: Tick
+        self,
+        library: str,
+        precision: str,
+        pass_: str,
+        layout: str,
+        rows: Sequence[Row],
+        named: str,
+        tick: Tick,
     ) -> list[list[str]]:
-        """Names of the algorithms that ``library`` offers for each problem; none where it has no choice."""
+        """Names of the algorithms that ``library`` offers for each problem; none where it has no choice.
+
+        What is offered only to who names it is left out but for ``named``.
+        """
         chosen = self._backend.LIBRARIES[library]
         job = AlgorithmsJob(
             kernel=self._options.kernel,
             module=chosen.module,
             library=library,
             library_path=chosen.path(),
+            algorithm=named,
             precision=precision,
             pass_=pass_,
             layout=layout,
@@ -94,6 +119,7 @@ class Crew:
         """Measures one configuration; a worker that dies of it is replaced for the next."""
         options, library = self._options, self._backend.LIBRARIES[item.library]
         job = MeasureJob(
+            backend=self._backend.BACKEND,
             kernel=options.kernel,
             module=library.module,
             library=item.library,
@@ -104,6 +130,7 @@ class Crew:
             layout=item.layout,
             problem=item.problem,
             mode=options.mode,
+            fill=options.fill,
             threads=self._placement.threads,
             cpus=self._placement.cpus,
             pin=self._placement.pin,
@@ -126,8 +153,10 @@ class Crew:
 
     def _worker(self, library: str) -> Worker:
         if library not in self._workers:
-            environment = self._backend.LIBRARIES[library].environment
-            self._workers[library] = Worker(environment, self.memory_limit_bytes)
+            chosen = self._backend.LIBRARIES[library]
+            binds = self._placement.pin and chosen.openmp
+            environment = openmp_binding(self._placement.cpus if binds else ())
+            self._workers[library] = Worker({**environment, **chosen.environment}, self.memory_limit_bytes)
         return self._workers[library]
 
     def close(self) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
+import statistics
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TextIO
 
 import msgspec
@@ -82,15 +84,22 @@ def sample_count(record: Row) -> int:
 
 
 def fastest(rows: Iterable[Row]) -> list[Row]:
-    """Of the algorithms of one library for one configuration the fastest; the first one where none has a time."""
-    best: dict[tuple[object, ...], Row] = {}
+    """Of the algorithms of one library for one configuration the fastest, the same in all repeats.
+
+    The fastest has the smallest median of its repeats' medians; where none has a time, it is the one that needs the
+    least workspace, or the first.
+    """
+    candidates: dict[tuple[object, ...], dict[str, list[Row]]] = {}
     for row in rows:
-        factors = (row.library, row.precision, row.pass_, row.layout, row.repeat)
-        key = (*factors, *row.problem.items())
-        known = best.setdefault(key, row)
-        if measured(row) and (not measured(known) or (row.median_s or 0) < (known.median_s or 0)):
-            best[key] = row
-    return list(best.values())
+        key = (row.library, row.precision, row.pass_, row.layout, *row.problem.items())
+        candidates.setdefault(key, {}).setdefault(row.algorithm, []).append(row)
+    return [row for algorithms in candidates.values() for row in min(algorithms.values(), key=_rank)]
+
+
+def _rank(repeats: Sequence[Row]) -> tuple[bool, float]:
+    times = [row.median_s for row in repeats if measured(row) and row.median_s is not None]
+    needs = repeats[0].workspace_bytes
+    return not times, statistics.median(times) if times else math.inf if needs is None else needs
 
 
 def time_text(seconds: float | None) -> str:
@@ -246,6 +255,15 @@ def library_title(record: Row) -> str:
 def one_line(text: str) -> str:
     """``text`` with control characters and runs of white space as single blanks."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+# All that could make emphasis, code, markup, links or pictures of a name; an underscore within a word makes nothing.
+_MARKDOWN = re.compile(r"([\\`*{}\[\]<>|#~$&!]|(?<!\w)_|_(?!\w))")
+
+
+def markdown_text(text: str) -> str:
+    """``text`` on one line, so that Markdown shows it as it is."""
+    return _MARKDOWN.sub(r"\\\1", one_line(text))
 
 
 def shows_unicode(stream: TextIO) -> bool:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TextIO, get_args
@@ -22,6 +21,7 @@ from microbench.figures import (
     flops_per_s,
     layout_text,
     library_title,
+    markdown_text,
     measured,
     number_text,
     one_line,
@@ -46,7 +46,7 @@ _MODES = {
     "hot": "hot (same buffers, back to back)",
     "graph": "graph (replayed from a CUDA graph)",
 }
-_SHORT_PRECISIONS = {"fp16_in_fp32_math": "fp16/32"}
+_SHORT_PRECISIONS = {"fp16_in_fp32_math": "fp16/32", "fp16_acc16": "fp16/16"}
 
 
 class Conditions(NamedTuple):
@@ -353,18 +353,14 @@ def _write_markdown(records: Iterable[Row], stream: TextIO) -> None:
         cells = []
         for record in rows:
             notes.add(record)
-            texts = [_markdown_text(column.text(record)) for column in _SHOWN]
+            texts = [markdown_text(column.text(record)) for column in _SHOWN]
             if not measured(record):
                 texts[_NAMING:-1] = [""] * (len(_SHOWN) - _NAMING - 1)
             cells.append(texts)
         table = tabulate.tabulate(cells, headings, tablefmt="pipe", disable_numparse=True, colalign=alignment)
-        stream.write("\n" * (number > 0) + f"{_markdown_text(conditions.caption())}\n\n{table}\n")
-        items = "".join(f"- {_markdown_text(note)}\n" for note in notes.lines())
+        stream.write("\n" * (number > 0) + f"{markdown_text(conditions.caption())}\n\n{table}\n")
+        items = "".join(f"- {markdown_text(note)}\n" for note in notes.lines())
         stream.write(f"\n{items}" if items else "")
-
-
-def _markdown_text(text: str) -> str:
-    return re.sub(r"([\\`*<|])", r"\\\1", one_line(text))
 
 
 def _tables(records: Iterable[Row]) -> dict[Conditions, list[Row]]:

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 import microbench._probe as _probe
 from microbench import kernels
+from microbench.backends import known as known_backend
 from microbench.environment import counters, difference
+from microbench.fills import refill
 from microbench.pinning import Pinning
 from microbench.problem import PRECISIONS, Case, Kernel, Scalar
 from microbench.protocol import (
@@ -39,6 +41,8 @@ _READINGS_PER_SAMPLE = 400
 _SPINNING_S = 0.12
 _CEILING_ROUNDS = 5
 _CEILING_PAUSE_S = 0.2
+# A pass over half a cache takes tens of microseconds: many of them, so that the best one was undisturbed.
+_CACHED_PASSES = 40
 # What no kernel writes: NaN in every floating-point type; a large negative int32; an int8 that is neither a limit nor
 # zero, in either encoding.
 _POISON = {"f": 0xFF, "i": 0xAA}
@@ -58,6 +62,9 @@ def ceilings(job: CeilingsJob, pinning: Pinning) -> Ceilings:
 
     Precisions that the probes have no instructions for are left out.
     """
+    of_device = known_backend(job.backend).ceilings
+    if of_device is not None:
+        return Ceilings(of_device(job))
     wake_and_bind(job.threads, pinning)
     pinning.bind_caller()
     compute: dict[str, list[float]] = {}
@@ -74,12 +81,17 @@ def ceilings(job: CeilingsJob, pinning: Pinning) -> Ceilings:
         kind: _rates(_probe.memory_rates(kind, job.array_bytes, job.threads, 8))
         for kind in ("read", "copy", "triad")
     }
+    cached = {}
+    if job.cached_bytes:
+        cached = {"read": _rates(_probe.memory_rates("read", job.cached_bytes, job.threads, _CACHED_PASSES))}
     return Ceilings(
         {
             "threads": job.threads,
             "array_bytes": job.array_bytes,
             "compute_flops_per_s": {precision: _rates(rates) for precision, rates in compute.items()},
             "memory_bytes_per_s": memory,
+            "cached_bytes": job.cached_bytes or None,
+            "last_level_cache_bytes_per_s": cached,
         }
     )
 
@@ -94,7 +106,7 @@ def algorithms(job: AlgorithmsJob) -> Algorithms:
     names = []
     for problem in job.problems:
         try:
-            request = _request(module, job, problem, "auto", NO_LIMIT)
+            request = _request(module, job, problem, job.algorithm, NO_LIMIT)
             names.append(list(module.algorithms(request)))
         except module.Unsupported:
             names.append([])
@@ -124,7 +136,8 @@ def measure(job: MeasureJob, pinning: Pinning, stage: Callable[[str], None]) -> 
     except module.Unsupported as error:
         return Measurement(status="unsupported", reason=str(error))
     except module.WorkspaceExceeded as error:
-        return Measurement(status="workspace_exceeded", reason=str(error))
+        reason, needed = error.args
+        return Measurement(status="workspace_exceeded", reason=reason, workspace_bytes=needed)
     except MemoryError as error:
         return Measurement(
             status="out_of_memory",
@@ -141,9 +154,11 @@ class _Measuring:
         self._kernel: Kernel = kernels.kernel(job.kernel)
         wake_and_bind(job.threads, pinning)
         stage("opening")
+        began = time.perf_counter()
         self._session: Any = module.Session(
             _request(module, job, job.problem, job.algorithm, job.workspace_limit)
         )
+        self._open_s = time.perf_counter() - began
         pinning.bind_new()  # those of a library with threads of its own
         self._case = Case(
             self._kernel.PROBLEM(**job.problem),
@@ -153,8 +168,11 @@ class _Measuring:
             job.algorithm,
             self._session.implementation,
         )
-        self._flusher = module.CacheFlusher(job.flush_bytes) if job.mode == "cold" else None
-        self._timer: tuple[float, float] = module.calibrate_timer()
+        self._watch = known_backend(job.backend).watch(job)
+        # The compiled one, also where the session is around a plug-in.
+        timing: Any = importlib.import_module(type(self._session).__module__)
+        self._flusher = timing.CacheFlusher(job.flush_bytes) if job.mode == "cold" else None
+        self._timer: tuple[float, float] = timing.calibrate_timer()
         self._executions = 1
         self._loop_s = 0.0
         self._prepare_s = 0.0
@@ -170,19 +188,23 @@ class _Measuring:
             **_errors(before),
         }
         facts: dict[str, Any] = {"implementation": self._session.implementation, "prepare_s": self._prepare_s}
+        facts |= {"open_s": self._open_s, "fill": job.fill}
         if not before.ok:
             return Measurement(
                 status="wrong_result", reason=f"before timing: {before.reason}", facts=facts, **known
             )
 
+        self._refill(rng)
         self._pinning.bind_caller()
-        # All threads that live, also those that sleep: a BLAS has its own beside OpenMP's.
-        facts["bound_threads"] = len(self._pinning.assigned) + 1 if job.pin else 0
+        # Of all threads that live, also those that sleep: a BLAS has its own beside OpenMP's.
+        facts["bound_cpus"] = self._pinning.bound()
         facts["timer_resolution_s"], facts["timer_overhead_s"] = self._timer
         warnings = []
         self._stage("warming up")
         time.sleep(_SPINNING_S)
-        probe_before = _peak(job.threads)
+        if job.mode == "graph":
+            self._session.capture()
+        probe_before = self._watch.peak()
         counted, began = counters(cpus=job.cpus), time.perf_counter()
         shortest = float(self._take(3).min())
         warnings += self._choose_batch(shortest)
@@ -201,7 +223,10 @@ class _Measuring:
         )
         measuring_s = time.perf_counter() - began
         facts |= difference(counted, counters(cpus=job.cpus), measuring_s)
-        facts["fp32_probe_flops_per_s"] = [probe_before, _peak(job.threads)]
+        strays = self._pinning.strays()
+        facts["fp32_probe_flops_per_s"] = [probe_before, self._watch.peak()]
+        facts |= self._session.facts | self._watch.facts(self._executions)
+        warnings += [*self._session.doubts, *self._watch.warnings()]
         known |= {
             "samples_s": sampling.samples_s.tolist(),
             "samples_per_batch": self._executions,
@@ -227,15 +252,25 @@ class _Measuring:
             return Measurement(
                 status="wrong_result", reason=f"after timing: {after.reason}", **(known | _errors(after))
             )
+        if strays:
+            return Measurement(
+                status="unstable",
+                reason=f"{strays} threads that the library made while it was measured share processor {job.cpus[0]}: "
+                "the times are far too long, measure it with --no-pin",
+                **known,
+            )
         if not sampling.converged:
             return Measurement(status="unstable", reason=_instability(sampling, job), **known)
         return Measurement(status="ok", **known)
 
     def _take(self, samples: int) -> Times:
-        began = time.perf_counter()
-        times: Times = self._session.measure(samples, self._executions, self._flusher)
-        self._loop_s += time.perf_counter() - began
-        return times
+        def take() -> Times:
+            began = time.perf_counter()
+            times: Times = self._session.measure(samples, self._executions, self._flusher)
+            self._loop_s += time.perf_counter() - began
+            return times
+
+        return self._watch.batch(take)
 
     def _choose_batch(self, shortest_s: float) -> list[str]:
         resolution_s, overhead_s = self._timer
@@ -249,10 +284,24 @@ class _Measuring:
                 f"be batched: times are good to {100 * (resolution_s + overhead_s) / shortest_s:.1g} % at best"
             ]
         self._executions = math.ceil(needed_s / max(shortest_s, resolution_s))
+        if (most := self._watch.max_executions) is not None:
+            # Two events cost as much as a short kernel: how long it takes, only several of them tell.
+            self._executions = min(self._executions, most)
+            together_s = float(self._take(3).min())
+            self._executions = min(math.ceil(needed_s / max(together_s, needed_s / most)), most)
         return [
             f"each sample is the mean of {self._executions} executions, because one is too short for the timer: "
             "the tails of the distribution are hidden"
         ]
+
+    def _refill(self, rng: np.random.Generator) -> None:
+        """Puts in what is to be timed, where that is not what was verified."""
+        if self._job.fill == "random":
+            return
+        for name, (element_type, is_output) in self._session.operands.items():
+            if not is_output:
+                refill(self._session.memory(name).view(numpy_type(element_type)), self._job.fill, rng)
+        self._session.prepare()
 
     def _verify(self, rng: np.random.Generator, *, exact: bool) -> tuple[float, Check]:
         """Time of one execution on fresh inputs, its output poisoned before, and what came of it."""
@@ -267,6 +316,7 @@ class _Measuring:
         self._session.prepare()
         self._prepare_s = time.perf_counter() - began
         execution_s = float(self._session.measure(1)[0])
+        self._session.collect()
         return execution_s, self._kernel.check(self._case, operands, exact)
 
 
@@ -290,8 +340,3 @@ def _instability(sampling: Sampling, job: MeasureJob) -> str:
         remedy = "--max-time" if by_time else "--max-samples"
         return f"after {end} there is no {level}: too few samples, or too correlated ones; raise {remedy}"
     return f"after {end} the {level} is within {100 * sampling.width:.3g} % of it, not {100 * job.relative_width:g} %"
-
-
-def _peak(threads: int) -> float:
-    """Best fp32 rate of a few milliseconds: shows a slow minute of a shared machine as such."""
-    return max(_probe.compute_rates("fp32", threads, 3, 0.002))

@@ -7,11 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def openmp_binding(cpus: Sequence[int]) -> dict[str, str]:
+    """Variables with which OpenMP binds its threads to ``cpus`` one by one, or leaves them alone where there are none.
+
+    OpenMP's runtime may end and remake threads between regions of different sizes, also in the middle of a
+    kernel: only the runtime itself can bind those. The variables do not suit a library with threads of its
+    own: these would inherit the one processor that OpenMP gives the calling thread.
+    """
+    if not cpus:
+        return {"OMP_PROC_BIND": "false"}
+    return {"OMP_PROC_BIND": "true", "OMP_PLACES": ",".join(f"{{{cpu}}}" for cpu in cpus)}
+
+
 class Pinning:
     """Binds this process's threads to ``cpus``, the calling thread to the first.
 
-    Libraries place threads each in its own way (OpenMP's variables put all of a pthread OpenBLAS on one core), so
-    the threads that appear are bound here one by one, in the order of their creation. Without ``enabled`` all
+    Libraries place threads each in its own way, so the threads that appear are bound here one by one, in the
+    order of their creation; unless the process was started with `openmp_binding`. Without ``enabled`` all
     threads share the set.
     """
 
@@ -20,8 +32,8 @@ class Pinning:
             raise ValueError("no processors to pin to")
         self._cpus = tuple(cpus)
         self._enabled = enabled and hasattr(os, "sched_setaffinity")
+        self._by_openmp = os.environ.get("OMP_PROC_BIND") == "true"
         self._known = self._threads()
-        self.assigned: dict[int, int] = {}
         self.release()
 
     def _threads(self) -> list[int]:
@@ -40,15 +52,33 @@ class Pinning:
     def bind_new(self) -> None:
         """Binds the threads made since the last call to the second, third ... processor."""
         threads = self._threads()
-        if self._enabled:
+        if self._enabled and not self._by_openmp:
             fresh = [thread for thread in threads if thread not in self._known]
             for place, thread in enumerate(fresh, start=1):
-                cpu = self._cpus[place % len(self._cpus)]
-                os.sched_setaffinity(thread, {cpu})
-                self.assigned[thread] = cpu
+                os.sched_setaffinity(thread, {self._cpus[place % len(self._cpus)]})
         self._known = threads
 
     def bind_caller(self) -> None:
         """Binds the calling thread to the first processor."""
         if self._enabled:
             os.sched_setaffinity(0, {self._cpus[0]})
+
+    def bound(self) -> list[int]:
+        """The processor of each live thread that is bound to a single one, sorted; [] without ``enabled``."""
+        return sorted(cpu for (cpu,) in self._masks(self._threads())) if self._enabled else []
+
+    def strays(self) -> int:
+        """How many threads made since the last binding share the caller's processor, which they inherited."""
+        if not self._enabled or len(self._cpus) == 1:
+            return 0
+        fresh = [thread for thread in self._threads() if thread not in self._known]
+        return self._masks(fresh).count({self._cpus[0]})
+
+    def _masks(self, threads: Sequence[int]) -> list[set[int]]:
+        masks = []
+        for thread in threads:
+            try:
+                masks.append(os.sched_getaffinity(thread))
+            except ProcessLookupError:  # ended since it was listed
+                continue
+        return [mask for mask in masks if len(mask) == 1]

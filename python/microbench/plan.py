@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Sequence
 
@@ -34,8 +36,12 @@ class Item:
         return columns(self.row)
 
 
-Enumerate = Callable[[str, str, str, str, Sequence[Row]], list[list[str]]]
-"""Algorithms per problem, for a library, precision, pass and layout."""
+Enumerate = Callable[[str, str, str, str, Sequence[Row], str], list[list[str]]]
+"""Algorithms per problem, for a library, precision, pass and layout; the last argument names one that is
+offered only to who names it, or "auto"."""
+
+# A division of the batch, "im2col@64,fft@64", names algorithms itself.
+_DIVISION = "@"
 
 
 def columns(row: Row) -> dict[str, Scalar]:
@@ -61,27 +67,58 @@ def build(
 ) -> list[Item]:
     """Every problem with every library, algorithm, precision, pass and layout asked for, by problem.
 
-    ``precision_here`` names the mode in which a precision is measured on this device.
+    ``precision_here`` names the mode in which a precision is measured on this device. A library that never
+    offers an algorithm asked for by name is not asked to run it.
+
+    Raises:
+        InputError: a pass or layout does not exist, or an algorithm is offered by no library.
     """
     kernel = kernels.kernel(options.kernel)
     passes = _chosen("--pass", options.pass_, kernel.PASSES)
     layouts = _chosen("--layout", options.layout, kernel.LAYOUTS)
-    groups = []
-    for library in libraries:
-        for precision in dict.fromkeys(precision_here(name) for name in options.precision):
-            for pass_ in passes:
-                for layout in layouts:
-                    names = [list(options.algorithm)] * len(rows)
-                    if options.algorithm in (("all",), ("best",)):
-                        offered = enumerate_algorithms(library, precision, pass_, layout, rows)
-                        names = [algorithms or ["auto"] for algorithms in offered]
-                    groups.append((library, precision, pass_, layout, names))
+    precisions = tuple(dict.fromkeys(precision_here(name) for name in options.precision))
+    groups = list(itertools.product(libraries, precisions, passes, layouts))
+    if options.algorithm in (("all",), ("best",)):
+        offered = [enumerate_algorithms(*group, rows, "auto") for group in groups]
+        names = [[algorithms or ["auto"] for algorithms in each] for each in offered]
+    else:
+        known = _known(options.algorithm, groups, rows, enumerate_algorithms)
+        names = [[known[library]] * len(rows) for library, *_ in groups]
     items: list[Item] = []
     for place, row in enumerate(rows):
-        for library, precision, pass_, layout, names in groups:
-            for algorithm in names[place]:
+        for (library, precision, pass_, layout), algorithms in zip(groups, names, strict=True):
+            for algorithm in algorithms[place]:
                 items.append(Item(len(items), row, library, algorithm, precision, pass_, layout))
     return items
+
+
+def _known(
+    asked: Sequence[str],
+    groups: Sequence[tuple[str, str, str, str]],
+    rows: Sequence[Row],
+    enumerate_algorithms: Enumerate,
+) -> dict[str, list[str]]:
+    """Of the algorithms asked for by name those that each library offers for some problem."""
+    free = {name for name in asked if name == "auto" or _DIVISION in name}
+    offered: dict[str, set[str]] = {library: set() for library, *_ in groups}
+    for named in ["auto", *asked] if set(asked) - free else []:
+        if not any(named in names for names in offered.values()):
+            for group in groups:
+                for names in enumerate_algorithms(*group, rows, named):
+                    offered[group[0]].update(names)
+    for name in asked:
+        if name not in free and not any(name in names for names in offered.values()):
+            everything = sorted(set().union(*offered.values()))
+            near = difflib.get_close_matches(name, everything, 1)
+            raise InputError(
+                f"--algorithm {name}: offered by no library for any of these problems"
+                + (f" (did you mean {near[0]}?)" if near else "")
+                + (f"; there are {', '.join(everything)}" if everything else "; there is auto")
+            )
+    return {
+        library: [name for name in asked if name in free or name in names]
+        for library, names in offered.items()
+    }
 
 
 def _chosen(option: str, asked: tuple[str, ...], offered: tuple[str, ...]) -> tuple[str, ...]:

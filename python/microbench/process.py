@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import cast
 
@@ -46,6 +47,15 @@ class WorkerDied(Exception):
         self.reason = reason
 
 
+def _memory_kills() -> int:
+    """How many processes the system has killed since it started because memory ran out; 0 where it does not say."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
 class Worker:
     """One live worker process.
 
@@ -58,6 +68,7 @@ class Worker:
         self._replies, descriptor = os.pipe()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._pending = b""
+        self._memory_kills_before = _memory_kills()
         arguments = (str(descriptor), str(os.getpid()), str(memory_limit_bytes))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "microbench.worker", *arguments],
@@ -135,11 +146,13 @@ class Worker:
             code = self._process.wait()
         said = self._last_words()
         self.close()
-        if code == -signal.SIGKILL:
+        if code == -signal.SIGKILL and _memory_kills() > self._memory_kills_before:
             return WorkerDied(
                 "out_of_memory",
-                f"killed from outside while {doing}: by the system because memory ran out, or by somebody{said}",
+                f"killed by the system while {doing} because memory ran out: free some or lower --memory-limit{said}",
             )
+        if code == -signal.SIGKILL:
+            return WorkerDied("crashed", f"killed from outside while {doing}{said}")
         cause = _signal_name(-code) if code < 0 else f"exit code {code}"
         return WorkerDied("crashed", f"{cause} while {doing}{said}")
 

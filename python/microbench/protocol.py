@@ -16,6 +16,7 @@ NO_LIMIT = 2**63 - 1
 class MeasureJob(msgspec.Struct, frozen=True, kw_only=True, tag="measure"):
     """One configuration to verify and time. Sizes in bytes, times in seconds."""
 
+    backend: str
     kernel: str
     module: str
     library: str
@@ -26,6 +27,7 @@ class MeasureJob(msgspec.Struct, frozen=True, kw_only=True, tag="measure"):
     layout: str
     problem: dict[str, Scalar]
     mode: str
+    fill: str
     threads: int
     cpus: tuple[int, ...]
     pin: bool
@@ -40,12 +42,16 @@ class MeasureJob(msgspec.Struct, frozen=True, kw_only=True, tag="measure"):
 
 
 class AlgorithmsJob(msgspec.Struct, frozen=True, kw_only=True, tag="algorithms"):
-    """Which algorithms a library offers for each of these problems."""
+    """Which algorithms a library offers for each of these problems.
+
+    Those that it offers only to who names them (reference implementations) are left out but for ``algorithm``.
+    """
 
     kernel: str
     module: str
     library: str
     library_path: str
+    algorithm: str
     precision: str
     pass_: str
     layout: str
@@ -54,12 +60,18 @@ class AlgorithmsJob(msgspec.Struct, frozen=True, kw_only=True, tag="algorithms")
 
 
 class CeilingsJob(msgspec.Struct, frozen=True, kw_only=True, tag="ceilings"):
-    """The measured peaks of the processor, on these threads."""
+    """The measured peaks of a device, or of the processors on these threads.
 
+    ``array_bytes`` is more than the caches hold; ``cached_bytes`` fits into the last-level cache but not into
+    those before it, 0 where there is no such size.
+    """
+
+    backend: str
     threads: int
     cpus: tuple[int, ...]
     pin: bool
     array_bytes: int
+    cached_bytes: int
 
 
 class Stage(msgspec.Struct, frozen=True, tag="stage"):

@@ -66,8 +66,11 @@ class Recorder:
         flops = self._kernel.flops_of(case)
         ceiling = self._backend.ceiling_precision(item.precision)
         peak = self._peaks[ceiling]["best"] if ceiling in self._peaks else None
+        doubts = self._doubts(item, measurement, flops, peak)
+        if self._peaks_too_low(measurement):
+            peak = None
         diagnostics: dict[str, Any] = {}
-        warnings = [*measurement.warnings, *self._doubts(item, measurement, flops, peak)]
+        warnings = [*measurement.warnings, *doubts]
         if measurement.samples_s:
             diagnostics, found = diagnose(
                 measurement.samples_s,
@@ -101,6 +104,10 @@ class Recorder:
             started_at=started.isoformat(timespec="milliseconds"),
         )
 
+    def _peaks_too_low(self, measurement: Measurement) -> bool:
+        probes = measurement.facts.get("fp32_probe_flops_per_s", [])
+        return bool(probes) and max(probes) > self._peaks["fp32"]["best"] / _DISTURBED
+
     def _doubts(self, item: Item, measurement: Measurement, flops: int, peak: float | None) -> list[str]:
         """What the probes before, beside and after say against the measurement."""
         doubts = []
@@ -111,10 +118,10 @@ class Recorder:
                 f"the machine was disturbed: the fp32 probe beside this record reached "
                 f"{100 * min(probes) / best:.0f} % of the run's peak; the time may be far too long"
             )
-        if probes and max(probes) > best / _DISTURBED:
+        if self._peaks_too_low(measurement):
             doubts.append(
                 f"the run's peaks were measured on a disturbed machine: the fp32 probe beside this record reached "
-                f"{max(probes) / best:.2f} times the peak, so shares of it are too high"
+                f"{max(probes) / best:.2f} times the peak, so no share of it is given"
             )
         others = measurement.facts.get("other_cpus")
         if others is not None and others > _OTHERS:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from microbench import __version__, environment, plan
+from microbench import __version__, environment, plan, plugins
 from microbench.backends import Backend, backend, libraries
 from microbench.crew import Crew
 from microbench.errors import InputError
@@ -23,6 +23,7 @@ from microbench.plan import Item
 from microbench.protocol import Measurement
 from microbench.record import Record
 from microbench.recording import Recorder
+from microbench.resuming import check_resumable
 from microbench.store import Run, RunInfo, RunWriter, default_folder
 from microbench.tables import Row
 
@@ -44,9 +45,17 @@ class Face:
 
 
 def sweep(
-    options: Options, output: str | Path | None, *, resume: bool, command: Sequence[str], face: Face
+    options: Options,
+    output: str | Path | None,
+    *,
+    resume: bool,
+    command: Sequence[str],
+    face: Face,
+    items: Sequence[Item] | None = None,
 ) -> Run:
     """Measures everything that ``options`` ask for into the folder ``output`` and returns the run.
+
+    ``items`` is a plan made by the caller, numbered from 0, measured instead of what the options name.
 
     Without ``output`` a new folder is made. With ``resume`` the run in ``output`` goes on; ``options`` must then be
     those that it was started with. SIGINT and SIGTERM end the sweep after a record that says so.
@@ -55,7 +64,7 @@ def sweep(
         InputError: something asked for does not exist or the folder cannot be used.
         StoreError: a record could not be written.
     """
-    running = _Sweep(options, command, face)
+    running = _Sweep(options, command, face, items)
     try:
         if resume:
             if output is None:
@@ -75,11 +84,20 @@ class _Interrupted(Exception):
 
 
 class _Sweep:
-    def __init__(self, options: Options, command: Sequence[str], face: Face) -> None:
+    def __init__(
+        self, options: Options, command: Sequence[str], face: Face, items: Sequence[Item] | None = None
+    ) -> None:
         self._options = options
+        self._items = items
         self._command = list(command)
         self._face = face
-        self._backend: Backend = backend(options.backend)
+        plugins.register(options.plugin)
+        self._backend: Backend = backend(options.backend, options.kernel, options.library)
+        if options.mode not in self._backend.MODES:
+            raise InputError(
+                f"--mode {options.mode}: not on backend {self._backend.BACKEND}, which has "
+                f"{', '.join(self._backend.MODES)}"
+            )
         self._libraries = libraries(self._backend, options.kernel, options.library)
         self._placement = placement(options)
         self._rows = plan.problems(options)
@@ -129,7 +147,7 @@ class _Sweep:
         info = writer.info
         recorder = self._recorder(info.ceilings, info.seed or 0)
         items = self._fitting(self._plan(), recorder, info.seed or 0)
-        self._compare_with(writer, plan.fingerprint(items))
+        check_resumable(writer, _plain(self._options), plan.fingerprint(items), self._environment())
         self._run(writer, items, recorder)
 
     def _recorder(self, ceilings: dict[str, Any], seed: int) -> Recorder:
@@ -137,11 +155,14 @@ class _Sweep:
         return Recorder(self._options, self._backend, self._placement.threads, peaks, seed)
 
     def _plan(self) -> list[Item]:
+        if self._items is not None:
+            return list(self._items)
+
         def enumerate_algorithms(
-            library: str, precision: str, pass_: str, layout: str, rows: Sequence[Row]
+            library: str, precision: str, pass_: str, layout: str, rows: Sequence[Row], named: str
         ) -> list[list[str]]:
             self._face.stage(None, f"asking {library} for its {precision} algorithms")
-            return self.crew.algorithms(library, precision, pass_, layout, rows, self._face.tick)
+            return self.crew.algorithms(library, precision, pass_, layout, rows, named, self._face.tick)
 
         return plan.build(
             self._options, self._rows, self._libraries, self._backend.precision_here, enumerate_algorithms
@@ -155,27 +176,9 @@ class _Sweep:
 
     def _environment(self) -> dict[str, Any]:
         here = environment.capture(self._command)
+        here["device"] = self._backend.facts()
         here["libraries"] = {name: dict(self._backend.library_status(name).facts) for name in self._libraries}
         return here
-
-    def _compare_with(self, writer: RunWriter, fingerprint: str) -> None:
-        for name, value in _plain(self._options).items():
-            before = writer.info.options.get(name)
-            if before != value:
-                option = "--" + name.replace("_", "-")
-                raise InputError(
-                    f"{writer.folder}: was started with {option} {_said(before)}, not {_said(value)}: resume it with "
-                    "the same options, or none"
-                )
-        if writer.info.plan.get("fingerprint") != fingerprint:
-            raise InputError(
-                f"{writer.folder}: was started with another plan (its problem table, or what the libraries offer, has "
-                "changed): start a new run"
-            )
-        changed = environment.differences(writer.info.environment, self._environment())
-        if changed:
-            names = ", ".join(path for path, _, _ in changed[:5])
-            raise InputError(f"{writer.folder}: was started on another set-up ({names}): start a new run")
 
     def _run(self, writer: RunWriter, items: list[Item], recorder: Recorder) -> None:
         done = {(line.repeat, line.index) for line in Run.load(writer.folder).summaries()}
@@ -231,12 +234,6 @@ def _plain(options: Options) -> dict[str, Any]:
     """The options as JSON has them."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
     return plain
-
-
-def _said(value: object) -> str:
-    if value is None:
-        return "left out"
-    return " ".join(str(part) for part in value) if isinstance(value, list | tuple) else str(value)
 
 
 @contextmanager

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
-from typing import Protocol, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from microbench.backends.library import Library, LibraryStatus
 from microbench.errors import InputError
+
+if TYPE_CHECKING:
+    from microbench.backends.watch import Watch
+    from microbench.protocol import CeilingsJob, MeasureJob
 
 
 class Backend(Protocol):
@@ -16,6 +20,30 @@ class Backend(Protocol):
 
     BACKEND: str
     LIBRARIES: Mapping[str, Library]
+    MODES: tuple[str, ...]
+    # The extension module that times plug-ins, and the variables that their worker must start with.
+    MODULE: str
+    PLUGIN_ENVIRONMENT: Mapping[str, str]
+    # Whether a worker's memory can be limited by what its process may allocate.
+    LIMITS_MEMORY: bool
+    # In the worker: a device's measured peaks; None where they are those of the worker's own processors.
+    ceilings: Callable[[CeilingsJob], dict[str, Any]] | None
+
+    def missing(self) -> str:
+        """Why nothing can be measured with it here, and what to do; "" where something can."""
+        ...
+
+    def facts(self) -> dict[str, str]:
+        """What ``device`` prints of it beside its libraries."""
+        ...
+
+    def cache_bytes(self, cpus: tuple[int, ...]) -> int | None:
+        """Of the last cache before memory."""
+        ...
+
+    def watch(self, job: MeasureJob) -> Watch:
+        """In the worker: what looks at the device beside one record's samples."""
+        ...
 
     def library_status(self, name: str) -> LibraryStatus:
         """What is known of one library on this machine; loads it."""
@@ -30,16 +58,42 @@ class Backend(Protocol):
         ...
 
 
-BACKENDS = ("cpu",)
+# The best last: what ``auto`` takes where it can be used.
+BACKENDS = ("cpu", "cuda")
 
 
-def backend(name: str) -> Backend:
-    """The backend called ``name``, or the best of this machine for ``auto``. Raises InputError for another name."""
+def known(name: str) -> Backend:
+    """The backend called ``name``, whether it can be used here or not."""
+    return cast(Backend, importlib.import_module(f"microbench.backends.{name}"))
+
+
+def backend(name: str, kernel: str = "", asked: tuple[str, ...] = ()) -> Backend:
+    """The backend called ``name``.
+
+    For ``auto`` the best of this machine that does ``kernel`` and has the libraries ``asked`` for.
+
+    Raises:
+        InputError: there is none of that name, or it cannot be used here.
+    """
     if name == "auto":
-        return backend("cpu")
+        return next(
+            (each for each in map(known, reversed(BACKENDS)) if _serves(each, kernel, asked)), known("cpu")
+        )
     if name not in BACKENDS:
         raise InputError(f"--backend {name}: there is no such backend; there are auto, {', '.join(BACKENDS)}")
-    return cast(Backend, importlib.import_module(f"microbench.backends.{name}"))
+    chosen = known(name)
+    if why := chosen.missing():
+        raise InputError(f"--backend {name}: {why}")
+    return chosen
+
+
+def _serves(backend: Backend, kernel: str, asked: tuple[str, ...]) -> bool:
+    named = [name for name in asked if name != "all"]
+    if any(name not in backend.LIBRARIES for name in named) or backend.missing():
+        return False
+    return not kernel or any(
+        _usable(backend.library_status(name), kernel) for name in named or backend.LIBRARIES
+    )
 
 
 def libraries(backend: Backend, kernel: str, asked: tuple[str, ...]) -> list[str]:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from microbench import extensions
 from microbench.backends.library import Library, LibraryStatus
-from microbench.topology import processor_flags
+from microbench.topology import last_level_cache_bytes, processor_flags
+
+if TYPE_CHECKING:
+    from microbench.backends.watch import Watch
+    from microbench.protocol import MeasureJob
 
 BACKEND = "cpu"
+MODES = ("hot", "cold")
+LIMITS_MEMORY = True
+MODULE = "microbench._cpu"
+PLUGIN_ENVIRONMENT: dict[str, str] = {}
+# Those of the processors that the worker itself runs on: it measures them with its own probes.
+ceilings = None
 
 
 _OPENBLAS_VARIABLE = "MICROBENCH_OPENBLAS_LIBRARY"
@@ -34,8 +44,7 @@ def _linked() -> str:
 
 _GET_OPENBLAS = "pip install scipy-openblas32, or set MICROBENCH_OPENBLAS_LIBRARY to a libopenblas.so"
 # OpenBLAS has threads of its own: OpenMP's (cache flushing, probes, conversions) must not spin beside them.
-# OMP_PROC_BIND would put all of OpenBLAS's threads on one core.
-_OPENBLAS_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "OMP_PROC_BIND": "false"}
+_OPENBLAS_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
 
 LIBRARIES = {
     library.name: library
@@ -45,8 +54,7 @@ LIBRARIES = {
             "microbench._onednn",
             _linked,
             "install on Linux x86-64 with pip, or build with DNNL_DIR pointing at an installed oneDNN >= 3.1",
-            # Affinity is set per thread by the worker; a variable from the user's shell must not undo it.
-            {"OMP_PROC_BIND": "false"},
+            openmp=True,
         ),
         Library(
             "openblas",
@@ -62,11 +70,34 @@ LIBRARIES = {
             "microbench._cpu",
             _openblas_path,
             _GET_OPENBLAS,
-            {"OMP_PROC_BIND": "false", "OPENBLAS_NUM_THREADS": "1"},
+            {"OPENBLAS_NUM_THREADS": "1"},
             _OPENBLAS_VARIABLE,
+            openmp=True,
         ),
     )
 }
+
+
+def missing() -> str:
+    """Nothing: every machine has processors."""
+    return ""
+
+
+def facts() -> dict[str, str]:
+    """The environment says what the processors are."""
+    return {}
+
+
+def cache_bytes(cpus: tuple[int, ...]) -> int | None:
+    """Of the last-level cache that ``cpus`` can reach."""
+    return last_level_cache_bytes(cpus=cpus)
+
+
+def watch(job: MeasureJob) -> Watch:
+    """What looks at the processors beside the samples; in the worker."""
+    from microbench.backends.cpu_watch import ProcessorWatch
+
+    return ProcessorWatch(job.threads)
 
 
 @cache

@@ -15,6 +15,7 @@ class Library:
         path: returns the shared object to load at run time, "" where the module is linked to it.
         environment: variables a worker process must start with.
         variable: of the user's environment, by which another copy of the library is chosen.
+        openmp: all threads it computes with are OpenMP's, so that OpenMP can bind them, also those made anew.
         how_to_get: what a person does where the library is missing.
     """
 
@@ -24,6 +25,7 @@ class Library:
     how_to_get: str
     environment: Mapping[str, str] = field(default_factory=dict)
     variable: str = ""
+    openmp: bool = False
 
 
 @dataclass(frozen=True)

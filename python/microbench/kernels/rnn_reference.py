@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 _ACTIVATION_ULPS = 4
+# Products with the inputs are made for so many steps at once that they take about this much.
+_AHEAD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Roundings:
     They are really rounded, because a gate that hardly changes is rounded the same way at every step and such errors
     add up. ``accumulator`` is the unit roundoff of sums: partial sums of n products of random sign are a random walk
     below |row| |column|, each rounded once, which gives sqrt(n) accumulator |row| |column| (the sqrt(n) of Higham and
-    Mary, SIAM J. Sci. Comput. 41(5), 2019). ``copies`` is how many batches like the one computed make up the whole.
+    Mary, SIAM J. Sci. Comput. 41(5), 2019). ``operands`` is the unit roundoff of what products are made of, where a
+    multiplier takes less than is stored (TF32). ``copies`` is how many batches like the one computed make up the whole.
     """
 
     rng: Generator | None = None
@@ -41,6 +44,7 @@ class Roundings:
     unit: float = 0.0
     quantum: float = 0.0
     accumulator: float = 0.0
+    operands: float = 0.0
     copies: float = 1.0
 
     def _with_errors(self, values: Array, size: Array | float) -> Array:
@@ -58,6 +62,10 @@ class Roundings:
         if self.quantum:
             return self._with_errors(np.rint(values / self.quantum) * self.quantum, self.quantum / 2)
         return values
+
+    def multiplied(self, values: Array) -> Array:
+        """Operands of products as a multiplier takes them."""
+        return self._with_errors(values, self.operands * np.abs(values)) if self.operands else values
 
     def evaluated(self, values: Array) -> Array:
         """Values of activation functions, which libraries approximate to a few units in the last place."""
@@ -104,7 +112,8 @@ class Gradients:
 class Trace:
     """What a forward leaves for its backward: states (T + 1, N, H), the first one given; gates (T, N, G, H).
 
-    ``product`` (T, N, H) is what the reset gate multiplies in the linear-before-reset GRU, empty elsewhere.
+    ``product`` (T, N, H) is what the reset gate multiplies in the linear-before-reset GRU, empty elsewhere. Where no
+    backward follows, ``gates`` and ``product`` are empty and ``c`` (1, N, H) has the last state alone.
     """
 
     x: Array
@@ -128,24 +137,28 @@ class _Matrix:
     """A weight matrix that many products use, with the norms of its columns."""
 
     def __init__(self, values: Array, rounds: Roundings) -> None:
-        self._values = values
+        self._values = rounds.multiplied(values)
         self._columns = _norms(values, 0)
         self._rounds = rounds
 
     def times(self, left: Array) -> Array:
         """``left`` (rows, terms) times the matrix."""
-        return self._rounds.summed(left @ self._values, left.shape[1], _norms(left, 1), self._columns)
+        product = self._rounds.multiplied(left) @ self._values
+        return self._rounds.summed(product, left.shape[1], _norms(left, 1), self._columns)
 
 
-def forward(cell: str, weights: Weights, x: Array, h0: Array, c0: Array, rounds: Roundings) -> Trace:
-    """One direction of one layer over ``x`` (T, N, I) in the order given."""
+def forward(
+    cell: str, weights: Weights, x: Array, h0: Array, c0: Array, rounds: Roundings, *, keep: bool = True
+) -> Trace:
+    """One direction of one layer over ``x`` (T, N, I) in the order given; ``keep`` what a backward needs."""
     steps, batch, width = x.shape
     hidden, gates, _ = weights.recurrent.shape
-    from_input = _Matrix(weights.input.reshape(width, -1), rounds).times(x.reshape(-1, width))
-    pre = from_input.reshape(steps, batch, gates, hidden) + weights.bias[:gates]
+    ahead = max(1, _AHEAD_BYTES // (8 * batch * gates * hidden))
+    from_input = _Matrix(weights.input.reshape(width, -1), rounds)
+    pre = np.empty((steps if keep else min(ahead, steps), batch, gates, hidden))
     h = np.empty((steps + 1, batch, hidden))
-    c = np.zeros((steps + 1 if cell == "lstm" else 0, batch, hidden))
-    product = np.empty((steps if cell == "gru" else 0, batch, hidden))
+    c = np.empty((0 if cell != "lstm" else steps + 1 if keep else 1, batch, hidden))
+    product = np.empty((0 if cell != "gru" else steps if keep else 1, batch, hidden))
     h[0] = h0
     if cell == "lstm":
         c[0] = c0
@@ -153,21 +166,27 @@ def forward(cell: str, weights: Weights, x: Array, h0: Array, c0: Array, rounds:
     recurrent = _Matrix(weights.recurrent[:, :split].reshape(hidden, -1), rounds)
     candidate = _Matrix(weights.recurrent[:, -1], rounds)
     for t in range(steps):
-        a = pre[t]
+        if t % ahead == 0:
+            inputs = x[t : t + ahead]
+            products = from_input.times(inputs.reshape(-1, width)).reshape(-1, batch, gates, hidden)
+            pre[t if keep else 0 :][: len(inputs)] = products + weights.bias[:gates]
+        a = pre[t if keep else t % ahead]
         from_state = recurrent.times(h[t]).reshape(batch, split, hidden)
         if cell == "lstm":
             a += from_state
             a[:, (0, 1, 3)] = rounds.evaluated(_sigmoid(a[:, (0, 1, 3)]))
             a[:, 2] = rounds.evaluated(np.tanh(a[:, 2]))
             i, f, g, o = (a[:, gate] for gate in range(4))
-            c[t + 1] = rounds.evaluated(f * c[t] + i * g)
-            h[t + 1] = rounds.stored(o * np.tanh(c[t + 1]))
+            before, after = (t, t + 1) if keep else (0, 0)
+            c[after] = rounds.evaluated(f * c[before] + i * g)
+            h[t + 1] = rounds.stored(o * np.tanh(c[after]))
         elif cell in ("gru", "gru_original"):
             a[:, :2] = rounds.evaluated(_sigmoid(a[:, :2] + from_state[:, :2]))
             u, r = a[:, 0], a[:, 1]
             if cell == "gru":
-                product[t] = from_state[:, 2] + weights.bias[3]
-                a[:, 2] += r * product[t]
+                reset = product[t if keep else 0]
+                reset[:] = from_state[:, 2] + weights.bias[3]
+                a[:, 2] += r * reset
             else:
                 a[:, 2] += candidate.times(rounds.stored(r * h[t]))
             a[:, 2] = rounds.evaluated(np.tanh(a[:, 2]))
@@ -176,6 +195,8 @@ def forward(cell: str, weights: Weights, x: Array, h0: Array, c0: Array, rounds:
             a += from_state
             a[:] = np.maximum(a, 0) if cell == "vanilla" else rounds.evaluated(np.tanh(a))
             h[t + 1] = rounds.stored(a[:, 0])
+    if not keep:
+        return Trace(x, h, c, np.empty(0), np.empty(0))
     return Trace(x, h, c, rounds.stored(pre), rounds.stored(product))
 
 
@@ -240,13 +261,17 @@ def _over_batch(left: Array, da: Array, rounds: Roundings) -> Array:
     """``left`` (T, N, I) transposed times ``da`` (T, N, G, H): (I, G, H)."""
     rows = left.reshape(-1, left.shape[2])
     columns = da.reshape(len(rows), -1)
-    product = rounds.summed_over_batch(rows.T @ columns, len(rows), _norms(rows, 0), _norms(columns, 0))
+    product = rounds.multiplied(rows.T) @ rounds.multiplied(columns)
+    product = rounds.summed_over_batch(product, len(rows), _norms(rows, 0), _norms(columns, 0))
     return product.reshape(left.shape[2], *da.shape[2:])
 
 
 @dataclass(frozen=True)
 class StackForward:
-    """``traces[layer][direction]``; ``y`` (T, N, D H); ``hn`` and ``cn`` (L, D, N, H), ``cn`` empty without cells."""
+    """``traces[layer][direction]``, none where no backward follows.
+
+    ``y`` (T, N, D H); ``hn`` and ``cn`` (L, D, N, H), ``cn`` empty without cells.
+    """
 
     traces: Sequence[Sequence[Trace]]
     y: Array
@@ -255,20 +280,31 @@ class StackForward:
 
 
 def stack_forward(
-    cell: str, weights: Sequence[Sequence[Weights]], x: Array, h0: Array, c0: Array, rounds: Roundings
+    cell: str,
+    weights: Sequence[Sequence[Weights]],
+    x: Array,
+    h0: Array,
+    c0: Array,
+    rounds: Roundings,
+    *,
+    keep: bool = True,
 ) -> StackForward:
-    """All layers; ``weights[layer][direction]``, the second direction runs from the last step to the first."""
-    traces = []
+    """All layers; ``weights[layer][direction]``, the second direction runs from the last step to the first.
+
+    ``keep`` the traces for a backward.
+    """
+    traces, hn, cn = [], [], []
     for layer, directions in enumerate(weights):
-        runs = [
-            forward(cell, w, x[:: 1 - 2 * d], h0[layer, d], c0[layer, d] if cell == "lstm" else c0, rounds)
-            for d, w in enumerate(directions)
-        ]
+        runs = []
+        for d, w in enumerate(directions):
+            cell_state = c0[layer, d] if cell == "lstm" else c0
+            runs.append(forward(cell, w, x[:: 1 - 2 * d], h0[layer, d], cell_state, rounds, keep=keep))
         x = np.concatenate([run.h[1:][:: 1 - 2 * d] for d, run in enumerate(runs)], axis=2)
-        traces.append(runs)
-    hn = np.array([[run.h[-1] for run in runs] for runs in traces])
-    cn = np.array([[run.c[-1] for run in runs] for runs in traces]) if cell == "lstm" else np.empty(0)
-    return StackForward(traces, x, hn, cn)
+        hn.append([run.h[-1].copy() for run in runs])
+        cn.append([run.c[-1] for run in runs] if cell == "lstm" else [])
+        if keep:
+            traces.append(runs)
+    return StackForward(traces, x, np.array(hn), np.array(cn))
 
 
 def stack_backward(
