@@ -93,7 +93,7 @@ TileSize best_tile(const Shape& shape, std::int64_t out_h, std::int64_t out_w) {
 
 }  // namespace
 
-std::unique_ptr<Harness> open_fft(const Request& request) {
+std::unique_ptr<Harness> open_fft(const Request& request, const Place* place) {
   const Shape shape(request);
   if (shape.stride_h != 1 || shape.stride_w != 1) throw Unsupported("FFT convolution needs stride 1");
   const bool backward_data = shape.pass == Pass::backward_data;
@@ -104,8 +104,8 @@ std::unique_ptr<Harness> open_fft(const Request& request) {
     size = best_tile(shape, out.h, out.w);
     step = {std::min(out.h, size.h - shape.extent_h() + 1), std::min(out.w, size.w - shape.extent_w() + 1)};
   }
-  return transformed_convolution(request,
-                                 std::make_unique<FftTransform>(shape, step, size, vector_kernels()));
+  return transformed_convolution(request, std::make_unique<FftTransform>(shape, step, size, vector_kernels()),
+                                 place);
 }
 
 }  // namespace microbench::conv

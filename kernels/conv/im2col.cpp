@@ -21,13 +21,13 @@ constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
 
 class Im2col final : public Harness {
  public:
-  explicit Im2col(const Request& request)
+  Im2col(const Request& request, const Place* place)
       : shape_(request),
         threads_(request.threads),
         blas_(request.library_path),
         gemm_(blas_.require<OpenBlas::Gemm<float>>("cblas_sgemm")),
         core_(blas_.core()),
-        operands_(shape_, ElementType::float32, ElementType::float32),
+        operands_(shape_, ElementType::float32, ElementType::float32, place),
         x_{operands_.input.as<float>(), input_view(shape_), shape_.group_c(), shape_.h, shape_.w},
         y_{operands_.output.as<float>(), output_view(shape_), shape_.group_k(), shape_.out_h(),
            shape_.out_w()},
@@ -46,10 +46,9 @@ class Im2col final : public Harness {
     gathered_ = batch_ > 1 && !shape_.channels_last;
     worker_floats_ = lowered_floats_ + (gathered_ ? round_up(y_.channels * pixels, 16) : 0);
     const std::int64_t sum_floats =
-        shape_.pass == Pass::backward_weights ? round_up(operands_.weights.elements(), 16) : 0;
+        shape_.pass == Pass::backward_weights ? round_up(operands_.weights.elements, 16) : 0;
     const std::int64_t needed = threads_ * (worker_floats_ + sum_floats) * kFloat;
-    if (needed > request.workspace_limit) throw WorkspaceExceeded(needed, request.workspace_limit);
-    workspace_.emplace(needed);
+    workspace_.emplace(needed, request.workspace_limit, place);
     workers_ = static_cast<float*>(workspace_->data());
     sums_ = workers_ + threads_ * worker_floats_;
   }
@@ -291,7 +290,7 @@ class Im2col final : public Harness {
 
   void backward_data() {
     auto* dx = operands_.input.as<float>();
-    const std::int64_t elements = operands_.input.elements();
+    const std::int64_t elements = operands_.input.elements;
 #pragma omp parallel num_threads(threads_)
     {
       if (lowered_) {
@@ -327,7 +326,7 @@ class Im2col final : public Harness {
   // Each thread sums up what its stripes give; the sums are added in a fixed order.
   void backward_weights() {
     auto* dw = operands_.weights.as<float>();
-    const std::int64_t elements = operands_.weights.elements(), stride = round_up(elements, 16);
+    const std::int64_t elements = operands_.weights.elements, stride = round_up(elements, 16);
 #pragma omp parallel num_threads(threads_)
     {
       float* sum = sums_ + omp_get_thread_num() * stride;
@@ -362,18 +361,20 @@ class Im2col final : public Harness {
   OpenBlas blas_;
   OpenBlas::Gemm<float>* gemm_;
   std::string core_;
-  Operands operands_;
+  PlacedOperands operands_;
   Images x_, y_;
   std::int64_t taps_;
   bool lowered_, gathered_ = false;
   std::int64_t stripe_, batch_, stripes_, batches_;  // rows and images multiplied at a time, and how often
   std::int64_t lowered_floats_ = 0, worker_floats_ = 0;
-  std::optional<Memory> workspace_;
+  std::optional<Workspace> workspace_;
   float *workers_ = nullptr, *sums_ = nullptr;
 };
 
 }  // namespace
 
-std::unique_ptr<Harness> open_im2col(const Request& request) { return std::make_unique<Im2col>(request); }
+std::unique_ptr<Harness> open_im2col(const Request& request, const Place* place) {
+  return std::make_unique<Im2col>(request, place);
+}
 
 }  // namespace microbench::conv

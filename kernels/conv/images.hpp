@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "conv/shape.hpp"
+#include "conv/place.hpp"
 #include "conv/vector.hpp"
 
 namespace microbench::conv {
@@ -56,7 +56,7 @@ struct Correlation {
   const float* filters;  // the element that meets the first input pixel of a tile
   View filter_view;      // n: output channels, c: input channels
 
-  Correlation(const Shape& shape, Operands& operands) {
+  Correlation(const Shape& shape, const PlacedOperands& operands) {
     const Images x{operands.input.as<float>(), input_view(shape), shape.group_c(), shape.h, shape.w};
     const Images y{operands.output.as<float>(), output_view(shape), shape.group_k(), shape.out_h(),
                    shape.out_w()};

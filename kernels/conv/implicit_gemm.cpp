@@ -48,12 +48,12 @@ struct Axis {
 
 class ImplicitGemm : public Harness {
  public:
-  explicit ImplicitGemm(const Request& request)
+  ImplicitGemm(const Request& request, const Place* place)
       : shape_(request),
         kernels_(vector_kernels()),
         lanes_(kernels_.lanes),
         threads_(request.threads),
-        operands_(shape_, ElementType::float32, ElementType::float32) {}
+        operands_(shape_, ElementType::float32, ElementType::float32, place) {}
 
   std::vector<Operand> operands() override { return operands_.list(shape_.pass); }
   std::int64_t workspace_bytes() const override { return workspace_->bytes(); }
@@ -61,11 +61,10 @@ class ImplicitGemm : public Harness {
  protected:
   // `lay_out` takes what is needed from an Arena; called to count, then to divide.
   template <typename LayOut>
-  void allocate(std::int64_t limit, LayOut&& lay_out) {
+  void allocate(std::int64_t limit, const Place* place, LayOut&& lay_out) {
     Arena count;
     lay_out(count);
-    if (count.bytes() > limit) throw WorkspaceExceeded(count.bytes(), limit);
-    workspace_.emplace(count.bytes());
+    workspace_.emplace(count.bytes(), limit, place);
     Arena arena(static_cast<float*>(workspace_->data()));
     lay_out(arena);
   }
@@ -86,15 +85,15 @@ class ImplicitGemm : public Harness {
   const VectorKernels& kernels_;
   std::int64_t lanes_;
   int threads_;
-  Operands operands_;
-  std::optional<Memory> workspace_;
+  PlacedOperands operands_;
+  std::optional<Workspace> workspace_;
 };
 
 // forward and backward_data.
 class ImplicitGemmImages final : public ImplicitGemm {
  public:
-  explicit ImplicitGemmImages(const Request& request)
-      : ImplicitGemm(request),
+  ImplicitGemmImages(const Request& request, const Place* place)
+      : ImplicitGemm(request, place),
         backward_(shape_.pass == Pass::backward_data),
         in_(backward_ ? output() : input()),
         out_(backward_ ? input() : output()),
@@ -106,7 +105,7 @@ class ImplicitGemmImages final : public ImplicitGemm {
         out_stride_(padded(out_.channels)) {
     const std::int64_t row_bytes = columns_ * in_stride_ * kFloat;
     while (stripe_ < out_.h && rows(stripe_ + 1) * row_bytes <= kStripeBytes) ++stripe_;
-    allocate(request.workspace_limit, [&](Arena& arena) {
+    allocate(request.workspace_limit, place, [&](Arena& arena) {
       filters_ = arena.take(shape_.groups * panels() * panel_floats());
       stripe_floats_ = round_up(rows(stripe_) * columns_ * in_stride_, 16);
       thread_floats_ = stripe_floats_ + round_up(out_.w * out_stride_, 16);
@@ -212,15 +211,15 @@ class ImplicitGemmImages final : public ImplicitGemm {
 // stripes is brought into vectors by all threads, which then share out the taps and channels of the gradient.
 class ImplicitGemmWeights final : public ImplicitGemm {
  public:
-  explicit ImplicitGemmWeights(const Request& request)
-      : ImplicitGemm(request),
+  ImplicitGemmWeights(const Request& request, const Place* place)
+      : ImplicitGemm(request, place),
         columns_((shape_.out_w() - 1) * shape_.stride_w + shape_.extent_w()),
         in_stride_(padded(shape_.group_c())),
         out_stride_(padded(shape_.group_k())) {
     while (stripe_ < shape_.out_h() && stripe_bytes(stripe_ + 1) <= kBlockBytes) ++stripe_;
     stripes_ = shape_.n * divide_up(shape_.out_h(), stripe_);
     block_ = std::clamp<std::int64_t>(kBlockBytes / stripe_bytes(stripe_), 1, stripes_);
-    allocate(request.workspace_limit, [&](Arena& arena) {
+    allocate(request.workspace_limit, place, [&](Arena& arena) {
       in_pixels_ = arena.take(block_ * in_floats(stripe_));
       out_pixels_ = arena.take(block_ * out_floats(stripe_));
       gradients_ = arena.take(shape_.r * shape_.s * shape_.group_c() * out_stride_);
@@ -324,9 +323,11 @@ class ImplicitGemmWeights final : public ImplicitGemm {
 
 }  // namespace
 
-std::unique_ptr<Harness> open_implicit_gemm(const Request& request) {
-  if (Shape(request).pass == Pass::backward_weights) return std::make_unique<ImplicitGemmWeights>(request);
-  return std::make_unique<ImplicitGemmImages>(request);
+std::unique_ptr<Harness> open_implicit_gemm(const Request& request, const Place* place) {
+  if (Shape(request).pass == Pass::backward_weights) {
+    return std::make_unique<ImplicitGemmWeights>(request, place);
+  }
+  return std::make_unique<ImplicitGemmImages>(request, place);
 }
 
 }  // namespace microbench::conv

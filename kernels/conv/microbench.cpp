@@ -8,6 +8,7 @@
 #include "common/half.hpp"
 #include "common/openblas.hpp"
 #include "common/registry.hpp"
+#include "conv/microbatch.hpp"
 #include "conv/vector.hpp"
 
 namespace microbench::conv {
@@ -15,7 +16,7 @@ namespace {
 
 struct Algorithm {
   std::string_view name;
-  std::unique_ptr<Harness> (*open)(const Request&);
+  std::unique_ptr<Harness> (*open)(const Request&, const Place*);
 };
 
 // "auto" is the first.
@@ -26,16 +27,25 @@ constexpr std::array<Algorithm, 6> kAlgorithms{{{"im2col", open_im2col},
                                                 {"fft", open_fft},
                                                 {"fft_tiled", open_fft}}};
 
+std::unique_ptr<Harness> open_part(const Request& request, const Place* place) {
+  for (const Algorithm& algorithm : kAlgorithms) {
+    if (request.algorithm == "auto" || request.algorithm == algorithm.name) {
+      return algorithm.open(request, place);
+    }
+  }
+  throw Unsupported("microbench has no convolution algorithm '" + request.algorithm + "'");
+}
+
 std::unique_ptr<Harness> open(const Request& request) {
   if (request.precision == "fp16_in_fp32_math") return fp16_in_fp32_math(request, open);
   if (request.precision != "fp32") {
     throw Unsupported("microbench's own convolutions have fp32 and fp16_in_fp32_math, not " +
                       request.precision);
   }
-  for (const Algorithm& algorithm : kAlgorithms) {
-    if (request.algorithm == "auto" || request.algorithm == algorithm.name) return algorithm.open(request);
+  if (is_division(request.algorithm)) {
+    return std::make_unique<MicroBatched>(request, ElementType::float32, ElementType::float32, open_part);
   }
-  throw Unsupported("microbench has no convolution algorithm '" + request.algorithm + "'");
+  return open_part(request, nullptr);
 }
 
 std::vector<std::string> algorithms(const Request&) {

@@ -14,7 +14,7 @@
 #include "common/half.hpp"
 #include "common/onednn.hpp"
 #include "common/registry.hpp"
-#include "conv/shape.hpp"
+#include "conv/microbatch.hpp"
 
 namespace microbench::conv {
 namespace {
@@ -196,28 +196,30 @@ dnnl::primitive_desc choose(const dnnl::engine& engine, const Shape& shape, cons
 // agree.
 struct Tensor {
   memory::desc user, native;
-  void* user_data;
-  std::optional<Memory> copy;
+  void *user_data, *native_data;
 
-  Tensor(memory::desc user_desc, memory::desc native_desc, Buffer& buffer)
-      : user(std::move(user_desc)), native(std::move(native_desc)), user_data(buffer.data()) {}
+  Tensor(memory::desc user_desc, memory::desc native_desc, const Span& span)
+      : user(std::move(user_desc)),
+        native(std::move(native_desc)),
+        user_data(span.data),
+        native_data(span.data) {}
 
-  std::int64_t copy_bytes() const {
-    return user == native ? 0 : static_cast<std::int64_t>(native.get_size());
-  }
-  void allocate() {
-    if (user != native) copy.emplace(copy_bytes());
-  }
-  void* native_data() { return copy ? copy->data() : user_data; }
+  bool copied() const { return user != native; }
 };
+
+// Workspace that `description` takes, on cache lines of its own.
+std::int64_t aligned_bytes(const memory::desc& description) {
+  constexpr std::int64_t kAlignment = 64;
+  return (static_cast<std::int64_t>(description.get_size()) + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 class OneDnnConvolution final : public Harness {
  public:
-  OneDnnConvolution(const Request& request, const Types& types)
+  OneDnnConvolution(const Request& request, const Types& types, const Place* place)
       : shape_(request),
         context_(request.threads),
-        operands_(shape_, types.storage, types.result),
-        implementation_(open(request, types)) {}
+        operands_(shape_, types.storage, types.result, place),
+        implementation_(open(request, types, place)) {}
 
   void prepare() override {
     for (onednn::Execution& reorder : untimed_) reorder.run();
@@ -227,10 +229,10 @@ class OneDnnConvolution final : public Harness {
   }
   std::vector<Operand> operands() override { return operands_.list(shape_.pass); }
   std::string implementation() const override { return implementation_; }
-  std::int64_t workspace_bytes() const override { return workspace_bytes_; }
+  std::int64_t workspace_bytes() const override { return workspace_->bytes(); }
 
  private:
-  std::string open(const Request& request, const Types& types) {
+  std::string open(const Request& request, const Types& types, const Place* place) {
     const Plain plain(shape_, types);
     const dnnl::engine& engine = context_.engine();
     const dnnl::primitive_desc description = choose(engine, shape_, plain, request);
@@ -241,30 +243,33 @@ class OneDnnConvolution final : public Harness {
     tensors_.emplace_back(plain.output, layout_of(description, roles.output), operands_.output);
     const int arguments[] = {roles.input, roles.weights, roles.output};
 
-    workspace_bytes_ = static_cast<std::int64_t>(description.scratchpad_desc().get_size());
-    for (const Tensor& tensor : tensors_) workspace_bytes_ += tensor.copy_bytes();
-    if (workspace_bytes_ > request.workspace_limit) {
-      throw WorkspaceExceeded(workspace_bytes_, request.workspace_limit);
+    std::int64_t needed = aligned_bytes(description.scratchpad_desc());
+    for (const Tensor& tensor : tensors_) needed += tensor.copied() ? aligned_bytes(tensor.native) : 0;
+    workspace_.emplace(needed, request.workspace_limit, place);
+    auto* free = static_cast<char*>(workspace_->data());
+    void* scratchpad = free;
+    free += aligned_bytes(description.scratchpad_desc());
+    for (Tensor& tensor : tensors_) {
+      if (!tensor.copied()) continue;
+      tensor.native_data = free;
+      free += aligned_bytes(tensor.native);
     }
-    scratchpad_.emplace(static_cast<std::int64_t>(description.scratchpad_desc().get_size()));
-    for (Tensor& tensor : tensors_) tensor.allocate();
 
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       Tensor& tensor = tensors_[i];
-      if (!tensor.copy || arguments[i] == roles.result) continue;
+      if (!tensor.copied() || arguments[i] == roles.result) continue;
       auto& steps = arguments[i] == roles.weights ? untimed_ : timed_;
-      steps.push_back(reorder(tensor.user, tensor.user_data, tensor.native, tensor.native_data()));
+      steps.push_back(reorder(tensor.user, tensor.user_data, tensor.native, tensor.native_data));
     }
-    std::vector<onednn::Argument> list{
-        {DNNL_ARG_SCRATCHPAD, description.scratchpad_desc(), scratchpad_->data()}};
+    std::vector<onednn::Argument> list{{DNNL_ARG_SCRATCHPAD, description.scratchpad_desc(), scratchpad}};
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
-      list.push_back({arguments[i], tensors_[i].native, tensors_[i].native_data()});
+      list.push_back({arguments[i], tensors_[i].native, tensors_[i].native_data});
     }
     timed_.emplace_back(context_, dnnl::primitive(description), list);
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       Tensor& tensor = tensors_[i];
-      if (!tensor.copy || arguments[i] != roles.result) continue;
-      timed_.push_back(reorder(tensor.native, tensor.native_data(), tensor.user, tensor.user_data));
+      if (!tensor.copied() || arguments[i] != roles.result) continue;
+      timed_.push_back(reorder(tensor.native, tensor.native_data, tensor.user, tensor.user_data));
     }
     return description.impl_info_str() + std::string(timed_.size() > 1 ? ", reorders timed" : "");
   }
@@ -279,10 +284,9 @@ class OneDnnConvolution final : public Harness {
 
   Shape shape_;
   onednn::Context context_;
-  Operands operands_;
-  std::int64_t workspace_bytes_ = 0;
+  PlacedOperands operands_;
   std::vector<Tensor> tensors_;
-  std::optional<Memory> scratchpad_;
+  std::optional<Workspace> workspace_;
   std::vector<onednn::Execution> untimed_, timed_;
   std::string implementation_;  // last: made by open(), which fills the others
 };
@@ -290,7 +294,13 @@ class OneDnnConvolution final : public Harness {
 std::unique_ptr<Harness> open(const Request& request) {
   if (request.precision == "fp16_in_fp32_math") return fp16_in_fp32_math(request, open);
   const Types types = types_of(request.precision, Shape(request).pass);
-  return std::make_unique<OneDnnConvolution>(request, types);
+  const auto open_part = [&](const Request& part, const Place* place) -> std::unique_ptr<Harness> {
+    return std::make_unique<OneDnnConvolution>(part, types, place);
+  };
+  if (is_division(request.algorithm)) {
+    return std::make_unique<MicroBatched>(request, types.storage, types.result, open_part);
+  }
+  return open_part(request, nullptr);
 }
 
 std::vector<std::string> algorithms(const Request& request) {
@@ -304,7 +314,8 @@ std::vector<std::string> algorithms(const Request& request) {
     // for processors without int8 dot products, which halve weights and saturate pairs of products in 16
     // bits.
     const bool reference = choice.name.rfind("ref", 0) == 0;
-    if (!reference && choice.name.find("jit_uni_int8") == std::string::npos) names.push_back(choice.name);
+    const bool offered = !reference && choice.name.find("jit_uni_int8") == std::string::npos;
+    if (offered || choice.name == request.algorithm) names.push_back(choice.name);
   }
   return names;
 }

@@ -79,18 +79,20 @@ inline View filter_view(const Shape& shape) {
   return dense(shape.channels_last, shape.group_c(), shape.r, shape.s);
 }
 
-// The input "x", the weights "w" and the output "y", or whichever of their gradients the pass is about.
-struct Operands {
-  Buffer input, weights, output;
+// The input "x", the weights "w" and the output "y", or whichever of their gradients the pass is about, in
+// memory of the host or of a device.
+template <typename BufferType, typename OperandType>
+struct OperandsIn {
+  BufferType input, weights, output;
 
-  Operands(const Shape& shape, ElementType storage, ElementType result)
+  OperandsIn(const Shape& shape, ElementType storage, ElementType result)
       : input(shape.pass == Pass::backward_data ? result : storage, shape.n * shape.c * shape.h * shape.w),
         weights(shape.pass == Pass::backward_weights ? result : storage,
                 shape.k * shape.group_c() * shape.r * shape.s),
         output(shape.pass == Pass::forward ? result : storage,
                shape.n * shape.k * shape.out_h() * shape.out_w()) {}
 
-  std::vector<Operand> list(Pass pass) {
+  std::vector<OperandType> list(Pass pass) {
     switch (pass) {
       case Pass::forward:
         return {{"x", &input, false}, {"w", &weights, false}, {"y", &output, true}};
@@ -102,5 +104,6 @@ struct Operands {
     throw std::logic_error("unknown pass");
   }
 };
+using Operands = OperandsIn<Buffer, Operand>;
 
 }  // namespace microbench::conv

@@ -21,7 +21,7 @@ constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
 
 class TransformedConvolution final : public Harness {
  public:
-  TransformedConvolution(const Request& request, std::unique_ptr<TileTransform> transform)
+  TransformedConvolution(const Request& request, std::unique_ptr<TileTransform> transform, const Place* place)
       : shape_(request),
         kernels_(vector_kernels()),
         lanes_(kernels_.lanes),
@@ -31,7 +31,7 @@ class TransformedConvolution final : public Harness {
         points_(transform_->points()),
         step_h_(transform_->step_h()),
         step_w_(transform_->step_w()),
-        operands_(shape_, ElementType::float32, ElementType::float32),
+        operands_(shape_, ElementType::float32, ElementType::float32, place),
         correlation_(shape_, operands_),
         gradient_(shape_.pass == Pass::backward_weights),
         tile_rows_(divide_up(correlation_.out.h, step_h_)),
@@ -42,9 +42,7 @@ class TransformedConvolution final : public Harness {
     choose_block();
     Arena count;
     lay_out(count);
-    if (count.bytes() > request.workspace_limit)
-      throw WorkspaceExceeded(count.bytes(), request.workspace_limit);
-    workspace_.emplace(count.bytes());
+    workspace_.emplace(count.bytes(), request.workspace_limit, place);
     Arena arena(static_cast<float*>(workspace_->data()));
     lay_out(arena);
   }
@@ -340,7 +338,7 @@ class TransformedConvolution final : public Harness {
   int threads_;
   std::unique_ptr<TileTransform> transform_;
   std::int64_t parts_, points_, step_h_, step_w_;
-  Operands operands_;
+  PlacedOperands operands_;
   Correlation correlation_;
   bool gradient_;
   std::int64_t tile_rows_, tile_columns_, runs_;
@@ -349,15 +347,16 @@ class TransformedConvolution final : public Harness {
   std::int64_t run_tiles_ = 0, runs_in_row_ = 1, block_runs_ = 0, block_tiles_ = 0;
   std::int64_t in_floats_ = 0, out_floats_ = 0;
   std::int64_t staging_floats_ = 0, scratch_floats_ = 0, thread_floats_ = 0;
-  std::optional<Memory> workspace_;
+  std::optional<Workspace> workspace_;
   float *in_blocks_ = nullptr, *out_blocks_ = nullptr, *filters_ = nullptr, *staging_ = nullptr;
 };
 
 }  // namespace
 
 std::unique_ptr<Harness> transformed_convolution(const Request& request,
-                                                 std::unique_ptr<TileTransform> transform) {
-  return std::make_unique<TransformedConvolution>(request, std::move(transform));
+                                                 std::unique_ptr<TileTransform> transform,
+                                                 const Place* place) {
+  return std::make_unique<TransformedConvolution>(request, std::move(transform), place);
 }
 
 }  // namespace microbench::conv

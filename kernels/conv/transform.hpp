@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "conv/shape.hpp"
+#include "conv/place.hpp"
 
 namespace microbench::conv {
 
@@ -40,6 +40,7 @@ class TileTransform {
 // Convolution of stride 1 by tiles: transform, one matrix product over the channels for each point, transform
 // back.
 std::unique_ptr<Harness> transformed_convolution(const Request& request,
-                                                 std::unique_ptr<TileTransform> transform);
+                                                 std::unique_ptr<TileTransform> transform,
+                                                 const Place* place);
 
 }  // namespace microbench::conv

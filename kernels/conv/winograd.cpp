@@ -48,7 +48,7 @@ class WinogradTransform final : public TileTransform {
 
 }  // namespace
 
-std::unique_ptr<Harness> open_winograd(const Request& request) {
+std::unique_ptr<Harness> open_winograd(const Request& request, const Place* place) {
   const Shape shape(request);
   if (shape.r != 3 || shape.s != 3) throw Unsupported("Winograd is here for 3x3 filters only");
   if (shape.stride_h != 1 || shape.stride_w != 1) throw Unsupported("Winograd needs stride 1");
@@ -56,8 +56,10 @@ std::unique_ptr<Harness> open_winograd(const Request& request) {
   const VectorKernels& vector = vector_kernels();
   const bool small = request.algorithm == "winograd_2x2";
   return transformed_convolution(
-      request, std::make_unique<WinogradTransform>(
-                   small ? 2 : 4, small ? vector.winograd_2x2 : vector.winograd_4x4, vector, shape.pass));
+      request,
+      std::make_unique<WinogradTransform>(small ? 2 : 4, small ? vector.winograd_2x2 : vector.winograd_4x4,
+                                          vector, shape.pass),
+      place);
 }
 
 }  // namespace microbench::conv

@@ -14,11 +14,15 @@ How a result is judged, by the algorithm that made it:
   choose points of their own, so four times that is allowed.
 - Fourier transforms: errors spread over the plane. The scale is the product of the Euclidean norms of the planes that
   are transformed, summed over what is summed; the tolerance grows with log2 of the points.
+- TF32 products add what truncating both operands to 11 bits does; so do transforms whose results are rounded to the
+  16 bits that are multiplied.
+- A batch divided among several of them: the largest tolerance, on the sum of the scales.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
     from microbench.problem import Operands
+
+Method = Literal["direct", "winograd_2x2", "winograd_4x4", "fft"]
 
 PASSES = ("forward", "backward_data", "backward_weights")
 LAYOUTS = ("nchw", "nhwc")
@@ -156,7 +162,7 @@ def bytes_of(case: Case) -> int:
 
 def exact(case: Case) -> bool:
     """Whether sums of integers can all be exact: not where transforms divide and round."""
-    return _method(case) == "direct" and _terms(case) <= largest_integer(case.precision.accumulator)
+    return _methods(case) == {"direct"} and _terms(case) <= largest_integer(case.precision.accumulator)
 
 
 def fill(case: Case, operands: Operands, rng: Generator, exact: bool) -> None:
@@ -200,8 +206,13 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
 
 
 def _scales(case: Case, first: Array, second: Array) -> Iterator[Block]:
+    parts = [_scales_of(method, case, first, second) for method in sorted(_methods(case))]
+    for blocks in zip(*parts, strict=True):
+        yield blocks[0][0], np.sum([scale for _, scale in blocks], axis=0) if len(blocks) > 1 else blocks[0][1]
+
+
+def _scales_of(method: Method, case: Case, first: Array, second: Array) -> Iterator[Block]:
     problem = _problem(case)
-    method = _method(case)
     if method == "fft":
         return norm_products(problem, case.pass_, first.astype(np.float32), second.astype(np.float32))
     first, second = (np.abs(array.astype(np.float32)) for array in (first, second))
@@ -213,23 +224,39 @@ def _scales(case: Case, first: Array, second: Array) -> Iterator[Block]:
 def _comparison(case: Case, exact: bool) -> Comparison:
     if _integers(case, exact):
         return Comparison(0.0)
-    precision, method = case.precision, _method(case)
+    precision, methods = case.precision, _methods(case)
     roundoffs = (unit_roundoff(precision.accumulator), unit_roundoff("float64"))
     terms = _terms(case) + 1
     frobenius = math.inf
-    if method == "direct":
-        tolerance = sum(accumulation_tolerance(terms, u) for u in roundoffs)
-        if precision.output == precision.accumulator:
-            frobenius = sum(frobenius_gamma(terms, u) for u in roundoffs)
-    elif method == "fft":
-        levels = math.log2(_plane(_problem(case)))
-        tolerance = _FFT_TRANSFORMS * _FFT_ROUNDINGS * levels * roundoffs[0]
-        tolerance += accumulation_tolerance(_sums(case), roundoffs[0])
-    else:
-        tolerance = _WINOGRAD_FACTOR * accumulation_tolerance(_sums(case) + _WINOGRAD_ROUNDINGS, roundoffs[0])
+    if methods == {"direct"} and precision.output == precision.accumulator:
+        frobenius = sum(frobenius_gamma(terms, u) for u in roundoffs)
+    tolerance = 0.0
+    for method in methods:
+        if method == "direct":
+            own = sum(accumulation_tolerance(terms, u) for u in roundoffs)
+        elif method == "fft":
+            levels = math.log2(_plane(_problem(case)))
+            own = _FFT_TRANSFORMS * _FFT_ROUNDINGS * levels * roundoffs[0]
+            own += accumulation_tolerance(_sums(case), roundoffs[0])
+        else:
+            own = _WINOGRAD_FACTOR * accumulation_tolerance(_sums(case) + _WINOGRAD_ROUNDINGS, roundoffs[0])
+        tolerance = max(tolerance, own)
+    rounding = _operand_rounding(case)
+    tolerance += 2 * rounding
+    frobenius += 1.5 * rounding
     if precision.output != precision.accumulator:
         return Comparison(tolerance, result_rounding=unit_roundoff(precision.output))
     return Comparison(tolerance, frobenius_tolerance=frobenius)
+
+
+def _operand_rounding(case: Case) -> float:
+    """What multipliers do to each operand: TF32 truncates it; a transformed one no longer fits its type."""
+    precision = case.precision
+    if precision.compute == "tfloat32":
+        return 2 * unit_roundoff("tfloat32")
+    if precision.compute == precision.accumulator or _methods(case) == {"direct"}:
+        return 0.0
+    return (_WINOGRAD_FACTOR if _winograd_3x3(_problem(case)) else 1) * unit_roundoff(precision.compute)
 
 
 def _problem(case: Case) -> ConvProblem:
@@ -237,12 +264,27 @@ def _problem(case: Case) -> ConvProblem:
     return case.problem
 
 
-def _method(case: Case) -> Literal["direct", "winograd_2x2", "winograd_4x4", "fft"]:
-    """How errors behave, read off the names of the algorithm and of what the library runs for it."""
-    names = f"{case.algorithm} {case.implementation}".lower()
-    if "wino" in names:
+def _methods(case: Case) -> set[Method]:
+    """How errors behave, read off the names of the algorithm and of what the library runs for it.
+
+    A division of the batch names several, of which those of direct sums are the smallest.
+    """
+    names = f"{case.algorithm};{case.implementation}".lower()
+    kernels = re.split("[,;]", names) if case.algorithm.startswith("microbatch:") else [names]
+    return ({_method(kernel, _problem(case)) for kernel in kernels} - {"direct"}) or {"direct"}
+
+
+def _method(names: str, problem: ConvProblem) -> Method:
+    if "wino" in names and _winograd_3x3(problem):
         return "winograd_2x2" if "2x2" in names else "winograd_4x4"
-    return "fft" if "fft" in names else "direct"
+    # Tiles of other filters are judged as the transforms that every algorithm's errors stay below: no bound of theirs
+    # is known without their points.
+    return "fft" if "fft" in names or "wino" in names else "direct"
+
+
+def _winograd_3x3(problem: ConvProblem) -> bool:
+    steps = (problem.stride_w, problem.stride_h, problem.dilation_w, problem.dilation_h)
+    return (problem.filter_w, problem.filter_h) == (3, 3) and steps == (1, 1, 1, 1)
 
 
 def _terms(case: Case) -> int:
@@ -279,7 +321,8 @@ def _integer_range(case: Case) -> int:
     precision, terms = case.precision, _terms(case)
     in_accumulator = math.isqrt(largest_integer(precision.accumulator) // terms)
     in_output = max(2, math.isqrt(largest_integer(precision.output) // terms))
-    return max(1, min(in_accumulator, in_output, largest_integer(precision.storage)))
+    in_operands = min(largest_integer(precision.storage), largest_integer(precision.compute))
+    return max(1, min(in_accumulator, in_output, in_operands))
 
 
 def _tensor(case: Case, array: Array, name: str) -> Array:

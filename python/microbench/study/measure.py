@@ -1,0 +1,325 @@
+"""The part of the study that measures: runs of kernels, of divisions beside their kernels, and of fills.
+
+A study is a folder of runs:
+
+- ``probe``: every algorithm on the smallest micro-batch, to see which may pay;
+- ``kernels``: these on every size, micro-batches in turn, so that their operands come from memory as in a division;
+- ``divisions``: the divisions chosen, in rounds, each beside its kernels and the undivided batch;
+- ``fills/FILL-ROUND``: the fastest kernel of each layer on several fills.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from microbench import kernels, plan, runner
+from microbench.errors import InputError
+from microbench.fills import FILLS
+from microbench.options import Options
+from microbench.plan import Item
+from microbench.problem import PRECISIONS, Case, Scalar
+from microbench.record import Record
+from microbench.runner import Face
+from microbench.store import RUN_FILE, Run
+from microbench.study.divisions import Chosen, best_under, options
+from microbench.study.layers import DIVISIONS, KERNELS, Layer, Point, Study, gather, name_of, usable
+from microbench.study.layers import FILLS as FILLS_FOLDER
+from microbench.tables import Row
+
+# Of a time budget the probe may take this share: all else takes about twenty times as long.
+_PROBE_SHARE = 0.05
+# An algorithm does not pay where another one of the library is so much faster, no less accurate, and needs no more
+# workspace at any size.
+_FASTER = 1.5
+_ACCURATE = 1.5
+# Fewest powers of two below the batch that are measured unless sizes are given.
+_HALVINGS = 4
+# Executions of a record beside its samples: warming up. And what it takes besides.
+_WARMING = 3
+_HANDLING_S = 0.5
+# Micro-batches that follow each other fill the last-level cache so often.
+_CACHES = 2
+# Libraries that can divide a batch; of others single micro-batches are measured, and divisions predicted only.
+_DIVIDING = ("microbench", "onednn")
+# The fewest that can show a difference at 99 %.
+_FILL_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study measures.
+
+    Attributes:
+        options: problems, passes, libraries and the rest, as for a sweep of ``conv``.
+        batch: images of the whole batch; None: as many as each problem has.
+        sizes: micro-batch sizes beside the batch; empty: the batch halved up to four times.
+        limits: workspace limits in bytes for which divisions are measured.
+        rounds: how often each division is measured beside its kernels.
+        fills: whether several fills are measured, in at least five rounds.
+    """
+
+    options: Options
+    batch: int | None = None
+    sizes: tuple[int, ...] = ()
+    limits: tuple[int, ...] = ()
+    rounds: int = 3
+    fills: bool = False
+
+
+Watched = Callable[[str], AbstractContextManager[Face]]
+"""Opens whoever watches a run, given what is measured now."""
+
+
+def measure(
+    asked: Plan, folder: str | Path, *, resume: bool, command: Sequence[str], watched: Watched
+) -> None:
+    """Measures a study into ``folder``.
+
+    With a time budget as many layers are measured as it allows, taken in random order.
+
+    Raises:
+        InputError: something asked for does not exist, or the folder cannot be used.
+        StoreError: a record could not be written.
+    """
+    _Measuring(asked, Path(folder), resume, command, watched).run()
+
+
+class _Measuring:
+    def __init__(
+        self, asked: Plan, folder: Path, resume: bool, command: Sequence[str], watched: Watched
+    ) -> None:
+        self._asked = asked
+        self._folder = folder
+        self._resume = resume
+        self._command = command
+        self._watched = watched
+        self._rows = _whole_batches(plan.problems(asked.options), asked.batch)
+        self._cache_bytes = 0  # known from the probe
+
+    def run(self) -> None:
+        if (self._folder / "probe" / RUN_FILE).exists() and not self._resume:
+            raise InputError(
+                f"{self._folder} holds a study already: go on with it by --resume or choose another folder"
+            )
+        budget = self._asked.options.time_budget
+        table = self._folder / "probe.csv"
+        _write_table(table, [_resized(row, self._sizes(row)[0]) for row in self._rows])
+        base = msgspec.structs.replace(
+            self._asked.options,
+            problems=str(table),
+            problem=(),
+            where=(),
+            algorithm=("all",),
+            time_budget=None,
+        )
+        probe = self._sweep(
+            "probe",
+            msgspec.structs.replace(
+                base, time_budget=None if budget is None else max(1.0, _PROBE_SHARE * budget)
+            ),
+            None,
+        )
+        named = msgspec.structs.replace(base, algorithm=("auto",))  # plans of our own name their algorithms
+        self._cache_bytes = int(probe.info.plan.get("last_level_cache_bytes") or 0)
+        items = self._kernels(probe, None if budget is None else (1 - _PROBE_SHARE) * budget)
+        study = gather(self._sweep(KERNELS, named, items))
+        if divisions := _numbered(self._divisions(study)):
+            self._sweep(DIVISIONS, named, divisions)
+        if self._asked.fills:
+            fastest = _numbered(
+                self._item(layer, batch, min(points, key=lambda point: point.time_s))
+                for layer, batch, points in study.whole()
+            )
+            for number in range(max(self._asked.rounds, _FILL_ROUNDS)):
+                for fill in FILLS[1:]:
+                    filled = msgspec.structs.replace(named, fill=fill)
+                    self._sweep(f"{FILLS_FOLDER}/{fill}-{number}", filled, fastest)
+
+    def _sizes(self, row: Row) -> list[int]:
+        """The batch sizes to measure, ascending, the row's own the last."""
+        batch = _images(row)
+        halved = [batch >> power for power in range(1, _HALVINGS + 1) if batch % (1 << power) == 0]
+        return sorted({size for size in self._asked.sizes or halved if size < batch} | {batch})
+
+    def _sweep(self, name: str, asked: Options, items: Sequence[Item] | None) -> Run:
+        folder = self._folder / name
+        resume = (folder / RUN_FILE).exists()
+        with self._watched(name) as face:
+            return runner.sweep(asked, folder, resume=resume, command=self._command, face=face, items=items)
+
+    def _kernels(self, probe: Run, budget_s: float | None) -> list[Item]:
+        """What is to be measured of the layers that fit into the budget."""
+        layers: dict[Layer, list[Record]] = {}
+        handling: dict[int, float] = {}
+        for record, following in itertools.pairwise([*probe.records(), None]):
+            if record is not None and usable(record):
+                layers.setdefault(Layer.of(record), []).append(record)
+                handling[record.index] = _handling_s(record, following)
+        plans: dict[Layer, list[Item]] = {}
+        costs: dict[Layer, float] = {}
+        for layer, records in layers.items():
+            sizes = self._sizes(self._row(layer))
+            kept = _worth(records, sizes[-1] / sizes[0], self._asked.limits)
+            plans[layer] = [self._item(layer, size, record) for size in sizes for record in kept]
+            costs[layer] = sum(
+                self._cost_s(record, handling[record.index], self._repeats(layer, size) * size / sizes[0])
+                for size in sizes
+                for record in kept
+            )
+            if len(sizes) > 1:  # a division, its kernels and the undivided batch
+                quickest = min(kept, key=lambda record: record.median_s or math.inf)
+                whole = self._cost_s(quickest, handling[quickest.index], sizes[-1] / sizes[0])
+                costs[layer] += 3 * self._asked.rounds * whole
+        chosen = _fitting(costs, budget_s, probe.info.seed or 0)
+        if not chosen:
+            least = f"; the shortest takes about {min(costs.values()):.0f} s more" if costs else ""
+            raise InputError(f"no layer was measured, or none fits --time-budget{least}")
+        return _numbered(item for layer in chosen for item in plans[layer])
+
+    def _cost_s(self, record: Record, handling_s: float, growth: float) -> float:
+        """Estimated seconds of the record's algorithm on a batch that is ``growth`` times as large."""
+        execution = (record.median_s or 0.0) * growth
+        limits = self._asked.options
+        sampling = max(limits.min_time, min(30 * execution, limits.max_time), 8 * execution)
+        return sampling + _WARMING * execution + _HANDLING_S + max(0.0, handling_s - _HANDLING_S) * growth
+
+    def _divisions(self, study: Study) -> Iterator[Item]:
+        """In rounds: the kernels of a division, the division, and the undivided batch."""
+        for layer, batch, _ in study.whole():
+            divided, undivided = options(study, layer, "all"), options(study, layer, "undivided")
+            chosen: dict[str, Chosen] = {}
+            bases: dict[str, Chosen] = {}
+            for limit in self._asked.limits:
+                best, base = best_under(divided, limit), best_under(undivided, limit)
+                if best is not None and best.divided and best.library in _DIVIDING:
+                    chosen[best.library + best.algorithm] = best
+                    if base is not None:
+                        bases[base.library + base.algorithm] = base
+            for _ in range(self._asked.rounds):
+                for division in chosen.values():
+                    for size, point in dict.fromkeys(division.micro_batches):
+                        yield self._item(layer, size, point)
+                    yield self._item(layer, batch, division)
+                for base in bases.values():
+                    yield self._item(layer, batch, base)
+
+    def _item(self, layer: Layer, size: int, what: Record | Point | Chosen) -> Item:
+        """A kernel on ``size`` images, several in turn where one alone would find its operands in the cache."""
+        repeats = self._repeats(layer, size) if what.library in _DIVIDING else 1
+        algorithm = what.algorithm if repeats == 1 else name_of([(what.algorithm, size)] * repeats)
+        row = _resized(self._row(layer), repeats * size)
+        return Item(0, row, what.library, algorithm, layer.precision, layer.pass_, layer.layout)
+
+    def _repeats(self, layer: Layer, size: int) -> int:
+        """Micro-batches that fill the last-level cache several times, fewer images than the whole batch."""
+        row = self._row(layer)
+        traffic = kernels.kernel("conv").bytes_of
+        case = Case(_resized(row, size).problem, PRECISIONS[layer.precision], layer.pass_, layer.layout)
+        needed = math.ceil(_CACHES * self._cache_bytes / traffic(case))
+        return max(1, min(needed, (_images(row) - 1) // size))
+
+    def _row(self, layer: Layer) -> Row:
+        """The layer's row, with its whole batch."""
+        return next(row for row in self._rows if _without_n(row) == dict(layer.columns))
+
+
+def _without_n(row: Row) -> dict[str, Scalar]:
+    return {name: value for name, value in plan.columns(row).items() if name != "n"}
+
+
+def _resized(row: Row, size: int) -> Row:
+    problem = dataclasses.replace(row.problem, n=size)
+    return dataclasses.replace(row, problem=problem)
+
+
+def _images(row: Row) -> int:
+    return int(plan.columns(row)["n"])
+
+
+def _whole_batches(rows: Sequence[Row], batch: int | None) -> list[Row]:
+    """Each layer once: with ``batch`` images, or the most that a row of it has."""
+    layers: dict[tuple[Scalar, ...], Row] = {}
+    for row in rows:
+        sized = row if batch is None else _resized(row, batch)
+        key = tuple(_without_n(row).values())
+        if key not in layers or _images(sized) > _images(layers[key]):
+            layers[key] = sized
+    return list(layers.values())
+
+
+def _write_table(path: Path, rows: Sequence[Row]) -> None:
+    labels = list(dict.fromkeys(name for row in rows for name in row.labels))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            file.write("# Layers of a study, with the smallest micro-batch.\n")
+            writer = csv.writer(file)
+            writer.writerow([*plan.columns(rows[0]), *labels])
+            for row in rows:
+                writer.writerow([*plan.columns(row).values(), *(row.labels.get(name, "") for name in labels)])
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}): choose another folder") from error
+
+
+def _numbered(items: Iterable[Item]) -> list[Item]:
+    return [dataclasses.replace(item, index=place) for place, item in enumerate(items)]
+
+
+def _handling_s(record: Record, following: Record | None) -> float:
+    """Seconds that a record took beside its sampling, verification above all."""
+    spent = record.measuring_s or 0.0
+    if following is None or record.started_at is None or following.started_at is None:
+        return spent
+    begun, ended = (datetime.fromisoformat(one.started_at or "") for one in (record, following))
+    return max(0.0, (ended - begun).total_seconds() - spent)
+
+
+def _worth(records: Sequence[Record], growth: float, limits: Sequence[int]) -> list[Record]:
+    """The records of algorithms that may pay on larger batches.
+
+    One does not where another algorithm of its library is much faster and no less accurate, and needs the same
+    workspace, or no more, or less than any limit, even if that grows with the batch by ``growth``. The library's first
+    choice stays.
+    """
+    firsts = {record.library: record for record in reversed(records)}
+    least_limit = min(limits, default=0)
+
+    def beats(other: Record, record: Record) -> bool:
+        least, needed = other.workspace_bytes or 0, record.workspace_bytes or 0
+        return (
+            other.library == record.library
+            and (other.median_s or math.inf) * _FASTER < (record.median_s or 0.0)
+            and (other.frobenius_error or 0.0) <= _ACCURATE * (record.frobenius_error or 0.0)
+            and (least == needed or least * growth <= needed or least * growth < least_limit)
+        )
+
+    return [
+        record
+        for record in records
+        if record is firsts[record.library] or not any(beats(other, record) for other in records)
+    ]
+
+
+def _fitting(costs: dict[Layer, float], budget_s: float | None, seed: int) -> list[Layer]:
+    """Layers in random order as long as what they cost fits; in their own order without a budget."""
+    if budget_s is None:
+        return list(costs)
+    shuffled = list(costs)
+    random.Random(f"{seed}/study").shuffle(shuffled)
+    chosen = []
+    for layer in shuffled:
+        if costs[layer] <= budget_s:
+            chosen.append(layer)
+            budget_s -= costs[layer]
+    return chosen

@@ -1,0 +1,175 @@
+"""Pictures of a study, by matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microbench.errors import InputError
+from microbench.study.divisions import gains, outcomes
+from microbench.study.fronts import front
+from microbench.study.layers import Study
+from microbench.study.scaling import scalings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = ("svg", "png", "pdf")
+_COLUMNS = 3
+_PANEL_INCHES = (4.2, 3.0)
+_MEBIBYTE = 1 << 20
+
+
+def write(study: Study, folder: str | Path, limits: Sequence[int], policy: str, form: str) -> list[Path]:
+    """Writes all pictures that there is something for into ``folder``, one file each.
+
+    Raises:
+        InputError: matplotlib is missing, or a file cannot be written.
+    """
+    folder = Path(folder)
+    written = []
+    try:
+        import matplotlib as mpl
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context({"font.size": 8, "svg.fonttype": "none", "svg.hashsalt": "microbench"}):
+            for name, figure in _figures(study, limits, policy):
+                path = folder / f"{name}.{form}"
+                figure.savefig(path, dpi=150, metadata={"Date": None} if form == "svg" else None)
+                written.append(path)
+    except ImportError as error:
+        raise InputError("--plots needs matplotlib: pip install 'microbench[report]'") from error
+    except OSError as error:
+        raise InputError(
+            f"--plots {folder}: cannot be written ({error.strerror}): choose another folder"
+        ) from error
+    return written
+
+
+def _figures(study: Study, limits: Sequence[int], policy: str) -> Iterator[tuple[str, Figure]]:
+    if study.points:
+        yield "fronts", _fronts(study)
+    if any(gain.best.divided for gain in gains(study, limits, policy)):
+        yield "speedups", _speedups(study, limits, policy)
+    if any(one.ratios for one in outcomes(study)):
+        yield "predicted", _predicted(study)
+    if scalings(study):
+        yield "scaling", _scaling(study)
+
+
+def _panels(titles: Iterable[str]) -> tuple[Figure, list[Any]]:
+    from matplotlib.figure import Figure
+
+    names = list(titles)
+    columns = min(_COLUMNS, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(columns * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), layout="constrained")
+    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(len(names))]
+    for panel, name in zip(panels, names, strict=True):
+        panel.set_title(name, fontsize=8)
+        panel.grid(alpha=0.3)
+    return figure, panels
+
+
+def _fronts(study: Study) -> Figure:
+    """A panel for each layer: every algorithm with its interval, the front as the steps of the best time."""
+    layers = list(study.whole())
+    figure, panels = _panels(layer.title(batch) for layer, batch, _ in layers)
+    for panel, (_, _, points) in zip(panels, layers, strict=True):
+        best = front(points)
+        for point in points:
+            low, high = (
+                value if value is not None else point.time_s for value in (point.low_s, point.high_s)
+            )
+            panel.errorbar(
+                point.workspace_bytes / _MEBIBYTE,
+                1e3 * point.time_s,
+                yerr=[[1e3 * max(0.0, point.time_s - low)], [1e3 * max(0.0, high - point.time_s)]],
+                fmt="o" if point in best else "x",
+                color="C0" if point in best else "0.6",
+                markersize=4,
+            )
+            if point in best:
+                panel.annotate(
+                    point.algorithm,
+                    (point.workspace_bytes / _MEBIBYTE, 1e3 * point.time_s),
+                    fontsize=6,
+                    xytext=(3, 3),
+                    textcoords="offset points",
+                )
+        panel.step(
+            [point.workspace_bytes / _MEBIBYTE for point in best[::-1]],
+            [1e3 * point.time_s for point in best[::-1]],
+            where="post",
+            color="C0",
+        )
+        panel.set_xscale("symlog", linthresh=0.01)
+        panel.set_yscale("log")
+        panel.margins(x=0.3, y=0.15)
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter("{x:g}")
+        panel.tick_params(axis="y", which="minor", labelsize=6)
+        panel.set_xlabel("workspace (MiB)")
+        panel.set_ylabel("time (ms)")
+    return figure
+
+
+def _speedups(study: Study, limits: Sequence[int], policy: str) -> Figure:
+    """Speed-up of the best division over the undivided batch, a dot for each layer and limit."""
+    figure, (panel,) = _panels([""])
+    found = gains(study, limits, policy)
+    titles = list(dict.fromkeys(gain.layer_title for gain in found))
+    figure.set_size_inches(7, 1.5 + 0.22 * len(titles))
+    for place, limit in enumerate(limits):
+        own = [gain for gain in found if gain.limit_bytes == limit]
+        panel.scatter(
+            [gain.speedup for gain in own],
+            [titles.index(gain.layer_title) + 0.15 * (place - (len(limits) - 1) / 2) for gain in own],
+            label=f"{limit / _MEBIBYTE:g} MiB",
+            color=f"C{place}",
+            s=14,
+        )
+    panel.axvline(1, color="0.5", linewidth=0.8)
+    panel.set_yticks(range(len(titles)), titles)
+    panel.invert_yaxis()
+    panel.set_xlabel("time of undivided / time of divided at the same limit")
+    panel.legend()
+    return figure
+
+
+def _predicted(study: Study) -> Figure:
+    """Predicted over measured time of each division, with the range of the rounds."""
+    found = [one for one in outcomes(study) if one.ratio is not None]
+    figure, (panel,) = _panels([""])
+    figure.set_size_inches(7, 1.5 + 0.22 * len(found))
+    for place, one in enumerate(found):
+        panel.plot([min(one.ratios), max(one.ratios)], [place, place], color="C0")
+        panel.plot(one.ratio, place, "o", color="C0", markersize=4)
+    panel.axvspan(0.95, 1.05, color="0.9")
+    panel.axvline(1, color="0.5", linewidth=0.8)
+    panel.set_yticks(
+        range(len(found)),
+        [f"{one.layer.title(one.batch)} {one.algorithm.partition(':')[2]}" for one in found],
+    )
+    panel.invert_yaxis()
+    panel.set_xlabel("predicted / measured time of divisions")
+    return figure
+
+
+def _scaling(study: Study) -> Figure:
+    """A panel for each layer: time per image against the batch, knees marked."""
+    found = scalings(study)
+    figure, panels = _panels(one.layer.title() for one in found)
+    for panel, one in zip(panels, found, strict=True):
+        sizes = list(one.per_sample_s)
+        panel.plot(sizes, [1e6 * one.per_sample_s[size] for size in sizes], "o", markersize=4)
+        for knee in one.knees:
+            panel.axvline(knee.batch, color="C1" if knee.kind == "saturated" else "C3", linewidth=0.8)
+        panel.set_xscale("log", base=2)
+        panel.set_xlabel("batch (orange: saturated, red: degraded)")
+        panel.set_ylabel("time per image (us)")
+        panel.set_ylim(bottom=0)
+    return figure

@@ -1,0 +1,537 @@
+"""What the study reads from stored runs: fronts, cliffs, regret, divisions, scaling, fills, tables, pictures, JSON."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import microbench
+from microbench import study
+from microbench.commands import study as command
+from microbench.errors import InputError
+from microbench.record import Record
+from microbench.store import Run, RunWriter
+from microbench.study import divisions, fronts, regret, scaling, sensitivity
+from microbench.study.export import configurations, write
+from microbench.study.layers import Layer, Point, Study, gather
+from microbench.study.networks import shares
+from microbench.study.section import Question, section, section_of, text
+from microbench.tables import load_problems
+from records import SIZES, make_info, make_record, not_measured
+
+MIB = 1 << 20
+PACKAGE = Path(microbench.__file__).parent
+
+
+def conv_record(algorithm: str, time: float, workspace: int, batch: int = 8, **changes: Any) -> Record:
+    fields: dict[str, Any] = {
+        "kernel": "conv",
+        "library": "microbench",
+        "algorithm": algorithm,
+        "mode": "hot",
+        "problem": SIZES["conv"] | {"n": batch},
+        "median_s": time,
+        "ci_low_s": 0.99 * time,
+        "ci_high_s": 1.01 * time,
+        "workspace_bytes": workspace,
+        "frobenius_error": 1e-7,
+        "samples_s": [time] * 8,
+        "facts": {"prepare_s": 0.0},
+    }
+    return make_record(**(fields | changes))
+
+
+def stored(folder: Path, *records: Record, **info: Any) -> Run:
+    info = {"kernel": "conv", "ceilings": {"memory_bytes_per_s": {"triad": {"best": 1e10}}}} | info
+    with RunWriter.create(folder, make_info(**info)) as writer:
+        for index, record in enumerate(records):
+            changed = {name: getattr(record, name) for name in record.__struct_fields__} | {"index": index}
+            writer.append(Record(**changed))
+    return Run.load(folder)
+
+
+def studied(tmp_path: Path, *records: Record) -> Study:
+    return gather(stored(tmp_path / "run", *records))
+
+
+def only(found: Study) -> tuple[Layer, int, tuple[Point, ...]]:
+    (whole,) = found.whole()
+    return whole
+
+
+def point(time: float, workspace: int, error: float | None = None, **changes: Any) -> Point:
+    fields = {
+        "library": "a", "algorithm": f"{time}", "time_s": time, "low_s": 0.99 * time, "high_s": 1.01 * time,
+        "workspace_bytes": workspace, "error": error, "prepare_s": 0.0, "index": 0,
+    }  # fmt: skip
+    return Point(**(fields | changes))
+
+
+# Fronts
+
+
+axes = st.lists(
+    st.builds(
+        point, st.integers(1, 6).map(float), st.integers(0, 6), st.none() | st.integers(1, 4).map(float)
+    ),
+    max_size=8,
+)
+
+
+def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a != b and all(one <= other for one, other in zip(a, b, strict=True))
+
+
+@given(axes)
+def test_fronts_hold_what_nothing_beats(points: list[Point]) -> None:
+    keys = [(one.time_s, one.workspace_bytes) for one in points]
+    expected = sorted({key for key in keys if not any(beats(other, key) for other in keys)})
+    assert [(one.time_s, one.workspace_bytes) for one in fronts.front(points)] == expected
+    triples = [
+        (*key, fronts.bits(one.error)) for key, one in zip(keys, points, strict=True) if one.error is not None
+    ]
+    found = [
+        (one.time_s, one.workspace_bytes, fronts.bits(one.error or 0.0))
+        for one in fronts.front_with_error(points)
+    ]
+    assert found == sorted(
+        {triple for triple in triples if not any(beats(other, triple) for other in triples)}
+    )
+
+
+def test_errors_compare_by_powers_of_two() -> None:
+    assert [fronts.bits(error) for error in (0, 1e-7, 1.2e-7, 2.4e-7)] == [-math.inf, -23, -23, -22]
+
+
+def test_limits_are_strict_and_unknown_errors_fit_no_bound() -> None:
+    points = [point(1, 10, 1e-6), point(2, 9, None), point(3, 0, 1e-7)]
+    assert fronts.within(points, 10) == points[1:]
+    assert fronts.within(points, max_error=1e-6) == [points[0], points[2]]
+    assert fronts.within(points, max_error=5e-7) == [points[2]]
+
+
+def test_cliffs_are_where_the_best_time_jumps() -> None:
+    points = [point(1.0, 100), point(1.04, 50), point(1.2, 20), point(1.3, 5, low_s=1.1)]
+    found = fronts.cliffs(fronts.front(points))
+    assert [(cliff.limit_bytes, cliff.ratio, cliff.separate) for cliff in found] == [
+        (50, pytest.approx(1.2 / 1.04), True),
+        (20, pytest.approx(1.3 / 1.2), False),
+        (5, None, True),
+    ]
+
+
+# From runs
+
+
+def test_several_processes_make_one_point(tmp_path: Path) -> None:
+    found = studied(
+        tmp_path,
+        *(conv_record("im2col", time, 8, repeat=repeat) for repeat, time in enumerate((3.0, 1.0, 2.0))),
+        conv_record("fft", 1.0, 9, ci_low_s=None, ci_high_s=None, frobenius_error=None),
+        not_measured("unsupported", "no", kernel="conv", problem=SIZES["conv"], algorithm="x"),
+        conv_record("wrong", 1.0, 9, status="wrong_result"),
+        conv_record("unknown", 1.0, 9, workspace_bytes=None),
+    )
+    _, batch, points = only(found)
+    assert batch == 8
+    assert [(one.name, one.time_s, one.low_s, one.high_s, one.error) for one in points] == [
+        ("microbench/im2col", 2.0, 1.0, 3.0, 1e-7),
+        ("microbench/fft", 1.0, None, None, None),
+    ]
+
+
+def test_the_whole_batch_is_the_largest(tmp_path: Path) -> None:
+    found = studied(tmp_path, *(conv_record("im2col", n / 10, 8, n) for n in (2, 8, 4)))
+    layer, batch, _ = only(found)
+    assert batch == 8
+    assert list(found.points[layer]) == [2, 4, 8]
+    assert layer.title(8) == "n8 c64 56×56 k64 3×3 s1 p1 fwd"
+    assert layer.title() == "c64 56×56 k64 3×3 s1 p1 fwd"
+
+
+def test_only_convolution_is_studied(tmp_path: Path) -> None:
+    stored(tmp_path / "gemm", make_record(), kernel="gemm")
+    with pytest.raises(InputError, match="run of gemm"):
+        study.load(tmp_path / "gemm")
+    with pytest.raises(InputError, match="holds no run"):
+        study.load(tmp_path / "nothing")
+    assert section(Run.load(tmp_path / "gemm")) is None
+    assert section(stored(tmp_path / "one", conv_record("im2col", 1.0, 8))) is None
+
+
+# Regret
+
+
+def test_regret_of_the_first_that_fits_and_of_named_picks(tmp_path: Path) -> None:
+    found = studied(
+        tmp_path,
+        conv_record("direct", 4.0, 50, library="onednn"),
+        conv_record("gemm", 3.0, 5, library="onednn"),
+        conv_record("winograd", 2.0, 20, library="onednn"),
+        conv_record("auto", 3.0, 8),
+        conv_record("heuristic_a", 2.0, 8),
+        conv_record("fft", 1.0, 8),
+    )
+    ratios = [
+        (one.library, one.limit_bytes, one.chooser, one.pick.algorithm, one.best.algorithm, one.ratio)
+        for one in regret.regrets(found, (1, 6, 30, math.inf))
+    ]
+    assert ratios == [
+        ("onednn", 6, "first", "gemm", "gemm", 1.0),
+        ("onednn", 30, "first", "gemm", "winograd", 1.5),
+        ("onednn", math.inf, "first", "direct", "winograd", 2.0),
+        ("microbench", 30, "auto", "auto", "fft", 3.0),
+        ("microbench", 30, "heuristic_a", "heuristic_a", "fft", 2.0),
+        ("microbench", math.inf, "auto", "auto", "fft", 3.0),
+        ("microbench", math.inf, "heuristic_a", "heuristic_a", "fft", 2.0),
+    ]
+
+
+def test_regrets_are_summed_not_averaged(tmp_path: Path) -> None:
+    layers = [SIZES["conv"], SIZES["conv"] | {"k": 32}]
+    found = studied(
+        tmp_path,
+        *(conv_record("a", 10.0 ** (2 * place), 8, problem=layer) for place, layer in enumerate(layers)),
+        *(conv_record("b", 50.0, 8, problem=layer) for layer in layers),
+    )
+    (one,) = regret.distributions(regret.regrets(found, (math.inf,)))
+    assert (one.layers, one.best_picked, one.pick_s, one.best_s) == (2, 1, 101.0, 51.0)
+    assert one.total_ratio == 101 / 51
+    assert one.quartiles == (1.25, 1.5, 1.75)
+    assert one.worst.ratio == 2
+
+
+# Divisions
+
+
+def test_divisions_are_predicted_from_their_kernels(tmp_path: Path) -> None:
+    found = studied(
+        tmp_path,
+        conv_record("fast", 8.0, 100, facts={"prepare_s": 0.5}),
+        conv_record("small", 16.0, 10),
+        conv_record("fast", 4.5, 60, 4, facts={"prepare_s": 0.5}),
+        conv_record("odd", 5.0, 30, 5),
+        conv_record("odd", 3.5, 20, 3, facts={"prepare_s": 0.25}),
+    )
+    layer, _, _ = only(found)
+    named = {
+        policy: [
+            (one.algorithm, one.time_s, one.workspace_bytes)
+            for one in divisions.options(found, layer, policy)
+        ]
+        for policy in ("undivided", "powerOfTwo", "all")
+    }
+    assert named["undivided"] == [("fast", 8.0, 100), ("small", 16.0, 10)]
+    assert named["powerOfTwo"] == [
+        ("fast", 8.0, 100), ("microbatch:2*fast@4", 9.0, 60), ("small", 16.0, 10),
+    ]  # fmt: skip
+    # Two kernels in one workspace: weights are prepared again.
+    assert named["all"] == [
+        ("fast", 8.0, 100), ("microbatch:odd@5,odd@3", 8.75, 30), ("small", 16.0, 10),
+    ]  # fmt: skip
+    gains = divisions.gains(found, (10, 11, 31, 101))
+    assert [(gain.limit_bytes, gain.base.algorithm, gain.best.algorithm, gain.speedup) for gain in gains] == [
+        (11, "small", "small", 1.0),
+        (31, "small", "microbatch:odd@5,odd@3", 16 / 8.75),
+        (101, "fast", "fast", 1.0),
+    ]
+    assert not any(gain.measured for gain in gains)
+
+
+def test_gradients_of_weights_need_a_buffer_and_time_to_be_added(tmp_path: Path) -> None:
+    weights = 4 * 64 * 64 * 9
+    passes: dict[str, Any] = {"pass_": "backward_weights"}
+    found = studied(
+        tmp_path,
+        conv_record("a", 8.0, 10_000_000, **passes),
+        conv_record("a", 2.0, 65, 4, **passes),
+        conv_record("b", 9.0, 10_000_000, library="cudnn", **passes),
+        conv_record("b", 1.0, 65, 4, library="cudnn", **passes),
+    )
+    layer, _, _ = only(found)
+    assert layer.weight_bytes() == weights
+    by_library = {
+        one.library: one
+        for one in [
+            *divisions.options(Study(found.points | {layer: {8: found.points[layer][8], 4: found.points[layer][4][:1]}},
+                                     found.labels, triad_bytes_per_s=1e10), layer, "all"),
+            *divisions.options(found, layer, "all"),
+        ]
+    }  # fmt: skip
+    assert by_library["microbench"].workspace_bytes == 128 + weights
+    assert by_library["microbench"].time_s == pytest.approx(4.0 + 2 * 3 * weights / 1e10)
+    assert (by_library["cudnn"].workspace_bytes, by_library["cudnn"].time_s) == (65, 2.0)
+
+
+def test_micro_batches_measured_in_turn_hold_the_adding_already(tmp_path: Path) -> None:
+    passes: dict[str, Any] = {"pass_": "backward_weights"}
+    found = studied(
+        tmp_path,
+        conv_record("a", 9.0, 10_000_000, **passes),
+        conv_record("microbatch:3*a@2", 6.0, 500_000, 6, ci_low_s=None, **passes),
+        conv_record("microbatch:a@2,a@1", 0.1, 1, 3, **passes),
+    )
+    layer, batch, _ = only(found)
+    assert batch == 8
+    assert list(found.points[layer]) == [2, 8]
+    (turned,) = found.points[layer][2]
+    assert (turned.algorithm, turned.time_s, turned.low_s, turned.high_s, turned.in_turn) == (
+        "a", 2.0, None, pytest.approx(2.02), True,
+    )  # fmt: skip
+    assert [
+        (one.algorithm, one.time_s, one.workspace_bytes) for one in divisions.options(found, layer, "all")
+    ] == [("microbatch:4*a@2", 8.0, 500_000)]
+
+
+def measured_division(tmp_path: Path) -> Study:
+    """Three rounds of a division, which takes 10 % longer than its kernels, beside the undivided batch."""
+    kernels = stored(
+        tmp_path / "kernels",
+        conv_record("small", 16.0, 10),
+        conv_record("fast", 8.0, 100),
+        conv_record("fast", 4.1, 60, 4),
+    )
+    rounds = [
+        record
+        for factor in (1.0, 1.5, 2.0)
+        for record in (
+            conv_record("fast", factor * 4.0, 60, 4),
+            conv_record("microbatch:2*fast@4", factor * 8.8, 60),
+            conv_record("small", factor * 17.6, 10),
+        )
+    ]
+    failed = not_measured("crashed", "it died", kernel="conv", library="microbench", mode="hot",
+                          problem=SIZES["conv"], algorithm="microbatch:4*fast@2")  # fmt: skip
+    return gather(kernels, stored(tmp_path / "divisions", *rounds, failed))
+
+
+def test_predicted_times_are_held_against_measured_ones_round_by_round(tmp_path: Path) -> None:
+    found = measured_division(tmp_path)
+    good, failed = divisions.outcomes(found)
+    assert good.ratios == pytest.approx([8 / 8.8] * 3)
+    assert (good.predicted_s, good.measured_s, good.workspace_bytes) == (12.0, pytest.approx(13.2), 60)
+    assert failed.ratio is None
+    assert failed.reason == "crashed: it died"
+    (gain,) = divisions.gains(found, (61,))
+    assert gain.measured
+    assert (gain.base_s, gain.time_s) == (pytest.approx(26.4), pytest.approx(13.2))
+    assert gain.speedup == pytest.approx(2.0)
+    # What was measured beside divisions is in no front.
+    assert [one.time_s for one in only(found)[2]] == [16.0, 8.0]
+
+
+def test_layers_share_a_total_as_often_as_the_network_has_them(tmp_path: Path) -> None:
+    other = SIZES["conv"] | {"k": 32}
+    found = studied(
+        tmp_path,
+        conv_record("fast", 1.0, 100, labels={"repeats": "2"}),
+        conv_record("small", 3.0, 10, labels={"repeats": "2"}),
+        conv_record("fast", 1.0, 100, problem=other),
+        conv_record("small", 2.0, 10, problem=other),
+    )
+    large, medium, little = shares(found, (300, 210, 29))
+    assert (large.layers, large.time_s, large.used_bytes) == (3, 3.0, 300)
+    assert (medium.time_s, medium.used_bytes) == (4.0, 210)
+    assert little.choices is None
+    assert little.time_s is None
+
+
+# Scaling and fills
+
+
+def test_knees_and_both_kinds_of_scaling() -> None:
+    layer = Layer((), "forward", "nchw", "fp32", "cpu", "hot", 1)
+    times = {1: 1.0, 2: 1.1, 4: 2.2, 8: 4.4, 16: 13.2}
+    one = scaling.scaling(layer, {size: point(time, 0) for size, time in times.items()})
+    assert one.knees == (scaling.Knee(2, "saturated"), scaling.Knee(8, "degraded"))
+    assert one.strong == pytest.approx({2: 1.5, 4: 1.5, 8: 1.5, 16: 13.2 / 16})
+    assert one.weak == pytest.approx({1: 0.55, 2: 1.0, 4: 1.0, 8: 1.0, 16: 4.4 * 2 / 13.2})
+    falling = scaling.scaling(layer, {size: point(1.0, 0) for size in (1, 2, 4)})
+    assert falling.knees == ()
+
+
+def test_fills_are_compared_by_their_rounds(tmp_path: Path) -> None:
+    for fill, time in (("normal", 1.0), ("zero", 0.8)):
+        for number in range(6):
+            reading = {
+                "before": {"power_w": 200.0},
+                "after": {"power_w": 300.0},
+                "measured_sm_clock_hz": 1.5e9,
+            }
+            facts = {"fill": fill, "device_batches": [reading]}
+            stored(
+                tmp_path / "fills" / f"{fill}-{number}",
+                conv_record("im2col", time * (1 + number / 1000), 8, facts=facts),
+            )
+    stored(tmp_path / "kernels", conv_record("im2col", 1.0, 8), conv_record("fft", 1.0, 8))
+    found = study.load(tmp_path)
+    base, zero = sensitivity.sensitivities(found)
+    assert (base.fill, base.comparison) == ("normal", None)
+    assert zero.comparison is not None
+    assert zero.comparison.verdict == "faster"
+    assert zero.comparison.ratio == pytest.approx(0.8, rel=1e-3)
+    assert (zero.power_w, zero.clock_hz) == (250.0, 1.5e9)
+    assert "1500 MHz" in text(section_of(found, Question()))
+
+
+# Output
+
+
+def test_every_table_fits_a_terminal_and_none_is_empty(tmp_path: Path) -> None:
+    found = measured_division(tmp_path)
+    content = section_of(found, Question(limits=(61,), totals=(1000,), max_error=1e-3, dominated=True))
+    keys = [table.key for table in content.tables]
+    assert keys == ["fronts", "cliffs", "regret", "worst", "divisions", "totals", "predicted", "network"]
+    for table in content.tables:
+        assert table.rows
+        assert all(len(row) == len(table.headings) for row in table.rows)
+    shown = text(content)
+    assert max(map(len, shown.splitlines())) <= 100
+    assert "26.40 s undivided, 13.20 s divided, 2.00 times as fast" in shown
+    assert "median absolute error 9.09 %" in shown
+
+
+def test_an_error_bound_leaves_algorithms_out_but_not_the_librarys_pick(tmp_path: Path) -> None:
+    found = studied(
+        tmp_path,
+        conv_record("winograd", 1.0, 8, frobenius_error=1e-5),
+        conv_record("direct", 1.5, 8),
+    )
+    content = {table.key: table for table in section_of(found, Question(max_error=1e-6)).tables}
+    assert [row[1] for row in content["fronts"].rows] == ["microbench/direct"]
+    assert content["accuracy"].rows[0][1:4] == ("1.000 s", "1.500 s", "1.50")
+    assert content["regret"].rows[0][3:5] == ("1", "1")
+
+
+def test_the_configurations_are_exported(tmp_path: Path) -> None:
+    found = measured_division(tmp_path)
+    write(tmp_path / "chosen.json", configurations(found, (61, None)))
+    content = json.loads((tmp_path / "chosen.json").read_text())
+    limited, free = content["configurations"]
+    assert limited["algorithm"] == "microbatch:2*fast@4"
+    assert limited["micro_batches"] == [{"count": 2, "images": 4, "algorithm": "fast"}]
+    assert (limited["predicted_s"], limited["measured_s"]) == (8.2, pytest.approx(13.2))
+    assert (limited["workspace_limit_bytes"], limited["workspace_bytes"]) == (61, 60)
+    assert limited["problem"] == SIZES["conv"]
+    assert (free["algorithm"], free["measured_s"], free["workspace_limit_bytes"]) == ("fast", 8.0, None)
+    shared = configurations(found, (), total=10)
+    assert [one["algorithm"] for one in shared["configurations"]] == ["small"]
+    with pytest.raises(InputError, match="too little workspace"):
+        configurations(found, (), total=9)
+    with pytest.raises(InputError, match="cannot be written"):
+        write(tmp_path, shared)
+
+
+def test_a_division_that_was_measured_slower_is_not_exported(tmp_path: Path) -> None:
+    kernels = stored(tmp_path / "kernels", conv_record("small", 9.0, 10), conv_record("fast", 4.0, 60, 4))
+    beside = stored(
+        tmp_path / "divisions",
+        conv_record("fast", 4.0, 60, 4),
+        conv_record("microbatch:2*fast@4", 9.5, 60),
+        conv_record("small", 9.0, 10),
+    )
+    found = gather(kernels, beside)
+    (limited,) = configurations(found, (61,))["configurations"]
+    assert (limited["algorithm"], limited["measured_s"]) == ("small", 9.0)
+    assert "pays in none of 1 cases" in text(section_of(found, Question(limits=(61,))))
+
+
+def test_pictures_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from microbench.study import plots
+
+    found = measured_division(tmp_path)
+    written = plots.write(found, tmp_path / "plots", (61,), "all", "svg")
+    assert [path.name for path in written] == ["fronts.svg", "speedups.svg", "predicted.svg"]
+    assert all("<svg" in path.read_text() for path in written)
+    again = plots.write(found, tmp_path / "again", (61,), "all", "svg")
+    assert written[0].read_bytes() == again[0].read_bytes()
+    with pytest.raises(InputError, match="cannot be written"):
+        plots.write(found, tmp_path / "kernels" / "run.json", (61,), "all", "svg")
+
+
+# The rooms
+
+
+MEASURING = ("_cpu", "_onednn", "_cuda", "_probe", "runner", "backends", "study.measure")
+
+
+def test_reading_needs_no_measuring() -> None:
+    for path in (PACKAGE / "study").glob("*.py"):
+        if path.name == "measure.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                assert not name.startswith(tuple(f"microbench.{each}" for each in MEASURING)), path.name
+
+
+def test_the_grammar_loads_nothing_heavy() -> None:
+    heavy = {"numpy", "scipy", "pandas", "matplotlib", "tabulate"}
+    code = (
+        f"import sys, microbench.commands.study; found = {heavy} & set(sys.modules); assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(PACKAGE.parent)})
+
+
+def given_for(folder: Path, **changes: Any) -> dict[str, Any]:
+    from microbench.arguments import parser
+
+    return vars(parser().parse_args(["study", str(folder)])) | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"policy": "some"}, "--policy some"),
+        ({"plot_format": "gif"}, "--plot-format gif"),
+        ({"export": "x.json", "total_workspace": [1, 2]}, "one --total-workspace"),
+        ({"measure": True, "rounds": 0}, "--rounds"),
+        ({"measure": True, "sizes": [4, 0]}, "--sizes"),
+        ({"measure": True, "precision": ["fp31"]}, "--precision fp31"),
+    ],
+)
+def test_bad_input_is_said(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    stored(tmp_path / "run", conv_record("im2col", 1.0, 8), conv_record("fft", 2.0, 4))
+    with pytest.raises(InputError, match=told):
+        command.run(given_for(tmp_path / "run", **changes), [])
+
+
+def test_the_command_reads_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored(tmp_path / "run", conv_record("im2col", 1.0, 8), conv_record("fft", 2.0, 4))
+    assert command.run(given_for(tmp_path / "run"), []) == 0
+    shown = capsys.readouterr().out
+    assert "microbench/im2col" in shown
+    assert "microbench/fft" in shown
+    stored(tmp_path / "none", not_measured("unsupported", "no", kernel="conv", problem=SIZES["conv"]))
+    with pytest.raises(InputError, match="no right result"):
+        command.run(given_for(tmp_path / "none"), [])
+
+
+# The networks' tables
+
+
+@pytest.mark.parametrize(
+    ("network", "layers", "gigamacs"),
+    [("alexnet", 5, 0.6556), ("resnet18", 20, 1.8136), ("resnet50", 53, 3.8559)],
+)
+def test_networks_have_their_layers_and_operations(network: str, layers: int, gigamacs: float) -> None:
+    rows = load_problems("conv", network)
+    repeats = [int(row.labels["repeats"]) for row in rows]
+    assert sum(repeats) == layers
+    macs = sum(
+        count * row.problem.flops() / 2 / vars(row.problem)["n"]
+        for count, row in zip(repeats, rows, strict=True)
+    )
+    assert macs / 1e9 == pytest.approx(gigamacs, abs=1e-4)
