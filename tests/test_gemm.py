@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import platform
 from collections.abc import Callable
@@ -26,8 +27,8 @@ precisions = st.sampled_from(sorted(PRECISIONS))
 seeds = st.integers(0, 2**32 - 1)
 
 
-def case_of(m: int, n: int, k: int, a_t: bool, b_t: bool, precision: str) -> Case:
-    return Case(GemmProblem(m, n, k, a_t, b_t), PRECISIONS[precision], layout="column_major")
+def case_of(m: int, n: int, k: int, a_t: bool, b_t: bool, precision: str, batch: int = 1) -> Case:
+    return Case(GemmProblem(m, n, k, a_t, b_t, batch), PRECISIONS[precision], layout="column_major")
 
 
 def problem_of(case: Case) -> GemmProblem:
@@ -95,10 +96,12 @@ def test_operations_and_bytes(m: int, n: int, k: int, precision: str) -> None:
 @given(precisions, st.integers(1, 2**24), st.booleans())
 def test_integers_are_exact_in_every_partial_sum(precision: str, k: int, transposed: bool) -> None:
     case = case_of(1, 1, k, transposed, False, precision)
-    assert gemm.exact(case)
+    largest = {"fp64": 2**53, "int8": 2**31 - 1, "fp16_acc16": 2**11}.get(precision, 2**24)
+    assert gemm.exact(case) == (k <= largest)
+    assume(k <= largest)
     limit = gemm._integer_range(case)
-    largest = {"fp64": 2**53, "int8": 2**31 - 1}.get(precision, 2**24)
-    assert 1 <= limit <= {"bf16": 256, "int8": 127}.get(precision, largest)
+    in_operands = {"bf16": 256, "int8": 127, "tf32": 2**11, "fp8_e4m3": 16}
+    assert 1 <= limit <= in_operands.get(precision, largest)
     assert k * limit**2 <= largest
     assert precision != "fp16" or limit > 1 or k > 2**22
 
@@ -149,6 +152,8 @@ def test_the_reference_is_the_exact_product(
             last, output = float(operands["c"][-1]), case.precision.output
             narrowing = 0.0 if output == case.precision.accumulator else unit_roundoff(output)
             summing = (k + 2) * unit_roundoff(case.precision.accumulator)
+            if precision == "tf32":
+                summing += 4 * unit_roundoff("tfloat32")
             operands["c"][-1] = last + 3.1 * narrowing * abs(product[-1][-1]) + 5 * summing * scale
         wrong = gemm.check(case, operands, exact)
         assert not wrong.ok
@@ -199,6 +204,7 @@ CHEAPER: dict[str, tuple[str, Callable[[Array, Array], Array]]] = {
     "fp16 summed in fp16": ("fp16", lambda a, b: in_order(a, b, np.float16)),
     "fp16 summed in bf16": ("fp16", lambda a, b: in_order(a, b, numpy_type("bfloat16"))),
     "bf16 summed in bf16": ("bf16", lambda a, b: in_order(a, b, numpy_type("bfloat16"))),
+    "tf32 as bf16": ("tf32", lambda a, b: in_order(bfloat16(a), bfloat16(b), np.float32)),
     "int8 summed in 16 bits": ("int8", lambda a, b: in_order(a, b, np.int16)),
 }
 
@@ -214,6 +220,22 @@ def test_cheaper_arithmetic_than_claimed_is_caught(cheaper: str, k: int) -> None
     check = gemm.check(case, operands, exact=False)
     assert not check.ok
     assert check.reason
+
+
+@pytest.mark.parametrize("k", [64, 1000, 20_000])
+@pytest.mark.parametrize("truncated", [False, True])
+def test_tf32_products_are_accepted_as_tf32(k: int, truncated: bool) -> None:
+    case = case_of(12, 11, k, False, True, "tf32")
+    operands = filled_operands(case, k, exact=False)
+    a, b = inputs(case, operands)
+    if truncated:
+        kept = ~np.uint32((1 << 13) - 1)
+        a, b = ((matrix.view(np.uint32) & kept).view(np.float32) for matrix in (a, b))
+    else:
+        a, b = tf32(a), tf32(b)
+    write(operands, in_order(a, b, np.float32))
+    check = gemm.check(case, operands, exact=False)
+    assert check.ok, check.reason
 
 
 def transpose_a(case: Case, operands: dict[str, Array]) -> None:
@@ -277,7 +299,8 @@ def test_wrong_results_are_caught(
     fault: Callable[[Case, dict[str, Array]], None], exact: bool, precision: str
 ) -> None:
     for a_t, b_t in ((False, False), (False, True), (True, False), (True, True)):
-        case = case_of(17, 19, 70, a_t, b_t, precision)
+        # Of 70 terms one is less than what sums in 11 bits may lose.
+        case = case_of(17, 19, 20 if precision == "fp16_acc16" else 70, a_t, b_t, precision)
         operands = filled_operands(case, 5, exact)
         assert honest(case, operands).ok
         assert gemm.check(case, operands, exact).ok
@@ -308,8 +331,8 @@ def processor_flags() -> set[str]:
 FLAGS = processor_flags()
 # Precisions that a library may refuse here; it must do every other one.
 MAY_REFUSE = {
-    "openblas": {"bf16", "fp16", "int8"},
-    "onednn": {"fp64"}
+    "openblas": {"bf16", "fp16", "int8", "tf32", "fp16_acc16", "fp8_e4m3"},
+    "onednn": {"fp64", "tf32", "fp16_acc16", "fp8_e4m3"}
     | (set() if "avx512bw" in FLAGS else {"bf16"})
     | (set() if "avx512_fp16" in FLAGS else {"fp16"}),
 }
@@ -337,15 +360,7 @@ def request_for(module: Any, library: str, case: Case, threads: int, algorithm: 
         library_path=openblas_path() if library == "openblas" else "",
         algorithm=algorithm,
         precision=case.precision.name,
-        problem={
-            "m": problem.m,
-            "n": problem.n,
-            "k": problem.k,
-            "a_transposed": problem.a_transposed,
-            "b_transposed": problem.b_transposed,
-            "pass": "forward",
-            "layout": "column_major",
-        },
+        problem=dataclasses.asdict(problem) | {"pass": "forward", "layout": "column_major"},
         threads=threads,
         workspace_limit=2**40,
     )
@@ -369,23 +384,33 @@ def execute(session: Any, case: Case, rng: np.random.Generator, exact: bool) -> 
     a_t=st.booleans(),
     b_t=st.booleans(),
     precision=precisions,
+    batch=st.integers(1, 3),
     threads=st.integers(1, 2),
     seed=seeds,
 )
-@example(m=1, n=1, k=1, a_t=False, b_t=False, precision="fp32", threads=1, seed=0)
-@example(m=129, n=257, k=1511, a_t=True, b_t=False, precision="fp32", threads=2, seed=0)
-@example(m=129, n=257, k=1511, a_t=False, b_t=True, precision="fp16_in_fp32_math", threads=2, seed=0)
-@example(m=129, n=257, k=1511, a_t=True, b_t=True, precision="fp64", threads=2, seed=0)
-@example(m=257, n=33, k=1511, a_t=False, b_t=False, precision="int8", threads=2, seed=0)
-@example(m=257, n=33, k=1511, a_t=False, b_t=False, precision="bf16", threads=2, seed=0)
-@example(m=512, n=1, k=3000, a_t=True, b_t=False, precision="fp32", threads=2, seed=0)
+@example(m=1, n=1, k=1, a_t=False, b_t=False, precision="fp32", batch=1, threads=1, seed=0)
+@example(m=129, n=257, k=1511, a_t=True, b_t=False, precision="fp32", batch=1, threads=2, seed=0)
+@example(m=129, n=257, k=1511, a_t=False, b_t=True, precision="fp16_in_fp32_math", batch=1, threads=2, seed=0)
+@example(m=129, n=257, k=1511, a_t=True, b_t=True, precision="fp64", batch=1, threads=2, seed=0)
+@example(m=257, n=33, k=1511, a_t=False, b_t=False, precision="int8", batch=1, threads=2, seed=0)
+@example(m=257, n=33, k=1511, a_t=False, b_t=False, precision="bf16", batch=1, threads=2, seed=0)
+@example(m=512, n=1, k=3000, a_t=True, b_t=False, precision="fp32", batch=1, threads=2, seed=0)
 @settings(deadline=None, max_examples=60)
 def test_libraries_multiply(
-    library: str, m: int, n: int, k: int, a_t: bool, b_t: bool, precision: str, threads: int, seed: int
+    library: str,
+    m: int,
+    n: int,
+    k: int,
+    a_t: bool,
+    b_t: bool,
+    precision: str,
+    batch: int,
+    threads: int,
+    seed: int,
 ) -> None:
     module = extension(library)
     assume(precision != "int8" or INT8_IS_EXACT)
-    case = case_of(m, n, k, a_t, b_t, precision)
+    case = case_of(m, n, k, a_t, b_t, precision, batch)
     try:
         session = module.Session(request_for(module, library, case, threads))
     except module.Unsupported:

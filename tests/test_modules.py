@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -13,17 +14,20 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_every_harness_file_is_registered() -> None:
-    on_disk = set()
+    on_disk: dict[str, set[tuple[str, str]]] = {"_cpu": set(), "_onednn": set(), "_cuda": set()}
     for source in (ROOT / "kernels").glob("*/*.cpp"):
-        on_disk |= set(re.findall(r'Registration registration\(\{"(\w+)", "(\w+)"', source.read_text()))
-    registered = set(_cpu.registered())
-    try:
-        from microbench import _onednn
-    except ImportError:
-        on_disk = {pair for pair in on_disk if pair[1] != "onednn"}
-    else:
-        registered |= set(_onednn.registered())
-    assert registered == on_disk
+        module = {"on": "_onednn", "cu": "_cuda"}.get(source.name[:2], "_cpu")
+        on_disk[module] |= set(
+            re.findall(r'Registration registration\(\s*\{"(\w+)", "(\w+)"', source.read_text())
+        )
+    for name, pairs in on_disk.items():
+        assert pairs
+        try:
+            module = importlib.import_module(f"microbench.{name}")
+        except ImportError:
+            assert name != "_cpu"
+        else:
+            assert set(module.registered()) == pairs
 
 
 def test_openblas_multiplies() -> None:
@@ -36,7 +40,7 @@ def test_openblas_multiplies() -> None:
         library_path=str(path),
         algorithm="auto",
         precision="fp32",
-        problem={"m": 3, "n": 5, "k": 7, "a_transposed": False, "b_transposed": True},
+        problem={"m": 3, "n": 5, "k": 7, "a_transposed": False, "b_transposed": True, "batch": 1},
         threads=1,
         workspace_limit=0,
     )

@@ -133,7 +133,7 @@ def test_every_set_can_be_read_and_says_where_it_comes_from(name: str) -> None:
         assert {type(row.problem) for row in rows} == {kernel(name).PROBLEM}
         text = table_path(name, table).read_text()
         comment = text[: text.index("\n", text.rindex("#"))]
-        assert "DeepBench" in comment
+        assert re.search("DeepBench|arXiv|CVPR", comment)
         assert [row.source for row in rows] == [
             f"{table_path(name, table)}:{comment.count(chr(10)) + 3 + index}" for index in range(len(rows))
         ]
@@ -215,11 +215,11 @@ texts = st.text(
 )
 
 
-@given(st.lists(st.tuples(problems, texts), min_size=1, max_size=5), st.permutations(range(6)))
+@given(st.lists(st.tuples(problems, texts), min_size=1, max_size=5), st.permutations(range(7)))
 def test_what_was_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[GemmProblem, str]], order: list[int]
 ) -> None:
-    names = ["m", "n", "k", "a_transposed", "b_transposed", "application"]
+    names = ["m", "n", "k", "a_transposed", "b_transposed", "batch", "application"]
     path = tmp_path_factory.mktemp("table") / "sizes.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -451,9 +451,9 @@ def test_a_problem_from_the_command_line() -> None:
         ("m=1,n=2,k=3,b_transposed=T", "b_transposed is 'T'; write true or false"),
         (
             "m=1,n=2,kk=3",
-            "no column 'kk' (did you mean k?); there are m, n, k, a_transposed, b_transposed",
+            "no column 'kk' (did you mean k?); there are m, n, k, a_transposed, b_transposed, batch",
         ),
-        ("m=1,n=2,k=3,suite=x", "no column 'suite'; there are m, n, k, a_transposed, b_transposed"),
+        ("m=1,n=2,k=3,suite=x", "no column 'suite'; there are m, n, k, a_transposed, b_transposed, batch"),
     ],
 )
 def test_faults_of_a_problem_name_the_option(text: str, message: str) -> None:
@@ -522,7 +522,7 @@ def test_rows_are_chosen_by_options_and_labels(expressions: list[str], count: in
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("q=3", "no column 'q'; there are m, n, k, a_transposed, b_transposed, suite"),
+        ("q=3", "no column 'q'; there are m, n, k, a_transposed, b_transposed, batch, suite"),
         ("a_transpose=true", "no column 'a_transpose' (did you mean a_transposed?); there are m, n, k, "),
         ("m", "not COLUMN OP VALUE; write as in m>=1024 or suite=training"),
         ("=3", "not COLUMN OP VALUE; write as in m>=1024 or suite=training"),

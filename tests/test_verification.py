@@ -27,7 +27,7 @@ from microbench.verification import (
     unit_roundoff,
 )
 
-FLOATS = ("float64", "float32", "float16", "bfloat16")
+FLOATS = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -114,6 +114,7 @@ def test_random_fills_are_fresh_and_never_zero_or_denormal(element_type: str, sh
 def test_integer_fills_are_non_zero_integers_up_to_the_limit(
     element_type: str, limit: int, seed: int
 ) -> None:
+    limit = min(limit, largest_integer(element_type))
     array = np.zeros(4000, numpy_type(element_type))
     fill_integers(array, np.random.default_rng(seed), limit)
     values = set(array.astype(np.float64).tolist())

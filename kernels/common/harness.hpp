@@ -11,7 +11,7 @@
 
 namespace microbench {
 
-enum class ElementType { float64, float32, float16, bfloat16, int8, int32 };
+enum class ElementType { float64, float32, float16, bfloat16, float8_e4m3, float8_e5m2, int8, int32 };
 
 constexpr std::int64_t element_bytes(ElementType type) {
   switch (type) {
@@ -23,6 +23,8 @@ constexpr std::int64_t element_bytes(ElementType type) {
     case ElementType::float16:
     case ElementType::bfloat16:
       return 2;
+    case ElementType::float8_e4m3:
+    case ElementType::float8_e5m2:
     case ElementType::int8:
       return 1;
   }
@@ -39,12 +41,26 @@ constexpr const char* name_of(ElementType type) {
       return "float16";
     case ElementType::bfloat16:
       return "bfloat16";
+    case ElementType::float8_e4m3:
+      return "float8_e4m3fn";
+    case ElementType::float8_e5m2:
+      return "float8_e5m2";
     case ElementType::int8:
       return "int8";
     case ElementType::int32:
       return "int32";
   }
   throw std::logic_error("unknown element type");
+}
+
+// The type called `name`; throws std::invalid_argument where there is none.
+inline ElementType element_type(const std::string& name) {
+  for (const ElementType type :
+       {ElementType::float64, ElementType::float32, ElementType::float16, ElementType::bfloat16,
+        ElementType::float8_e4m3, ElementType::float8_e5m2, ElementType::int8, ElementType::int32}) {
+    if (name == name_of(type)) return type;
+  }
+  throw std::invalid_argument("no element type '" + name + "'");
 }
 
 // One operand of a kernel in the device's memory, owned by its harness.
@@ -107,6 +123,8 @@ class Harness {
   // (a training forward before its backward, packed weights).
   virtual void prepare() {}
   virtual void launch() = 0;
+  // Called, untimed, before the outputs are read: for devices with memory of their own.
+  virtual void collect() {}
 
   virtual std::vector<Operand> operands() = 0;
   // What the library really runs, e.g. the name of its implementation.

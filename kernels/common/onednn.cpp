@@ -28,9 +28,11 @@ dnnl::memory::data_type data_type(ElementType type) {
     case ElementType::int32:
       return dnnl::memory::data_type::s32;
     case ElementType::float64:
+    case ElementType::float8_e4m3:
+    case ElementType::float8_e5m2:
       break;
   }
-  throw Unsupported("oneDNN has no fp64 on CPUs");
+  throw Unsupported(std::string("oneDNN has no ") + name_of(type) + " on CPUs");
 }
 
 dnnl::primitive_attr attributes() {

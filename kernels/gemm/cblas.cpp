@@ -18,11 +18,14 @@ class CblasGemm final : public Harness {
   }
 
   void launch() override {
-    gemm_(OpenBlas::kColumnMajor, sizes_.a_transposed ? OpenBlas::kTranspose : OpenBlas::kNoTranspose,
-          sizes_.b_transposed ? OpenBlas::kTranspose : OpenBlas::kNoTranspose, static_cast<int>(sizes_.m),
-          static_cast<int>(sizes_.n), static_cast<int>(sizes_.k), T{1}, operands_.a.as<T>(),
-          static_cast<int>(sizes_.lda()), operands_.b.as<T>(), static_cast<int>(sizes_.ldb()), T{0},
-          operands_.c.as<T>(), static_cast<int>(sizes_.ldc()));
+    for (std::int64_t i = 0; i < sizes_.batch; ++i) {
+      gemm_(OpenBlas::kColumnMajor, sizes_.a_transposed ? OpenBlas::kTranspose : OpenBlas::kNoTranspose,
+            sizes_.b_transposed ? OpenBlas::kTranspose : OpenBlas::kNoTranspose, static_cast<int>(sizes_.m),
+            static_cast<int>(sizes_.n), static_cast<int>(sizes_.k), T{1},
+            operands_.a.as<T>() + i * sizes_.a_elements(), static_cast<int>(sizes_.lda()),
+            operands_.b.as<T>() + i * sizes_.b_elements(), static_cast<int>(sizes_.ldb()), T{0},
+            operands_.c.as<T>() + i * sizes_.c_elements(), static_cast<int>(sizes_.ldc()));
+    }
   }
 
   std::vector<Operand> operands() override { return operands_.list(); }

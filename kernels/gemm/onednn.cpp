@@ -25,18 +25,26 @@ Types types_of(const std::string& precision) {
   throw Unsupported("oneDNN has no " + precision + " matmul on CPUs");
 }
 
-memory::desc matrix(std::int64_t rows, std::int64_t columns, ElementType type, bool column_major) {
-  const memory::dims strides = column_major ? memory::dims{1, rows} : memory::dims{columns, 1};
-  return {{rows, columns}, onednn::data_type(type), strides};
+memory::desc matrices(std::int64_t batch, std::int64_t rows, std::int64_t columns, ElementType type,
+                      bool column_major) {
+  const auto described = onednn::data_type(type);
+  if (batch == 1) {
+    return {{rows, columns}, described, column_major ? memory::dims{1, rows} : memory::dims{columns, 1}};
+  }
+  const std::int64_t size = rows * columns;
+  return {{batch, rows, columns},
+          described,
+          column_major ? memory::dims{size, 1, rows} : memory::dims{size, columns, 1}};
 }
 
 dnnl::matmul::primitive_desc describe_matmul(const dnnl::engine& engine, const Request& request) {
   const Sizes sizes(request);
   const Types types = types_of(request.precision);
   return onednn::or_unsupported(request.precision + " matmul", [&] {
-    return dnnl::matmul::primitive_desc(engine, matrix(sizes.n, sizes.k, types.storage, sizes.b_transposed),
-                                        matrix(sizes.k, sizes.m, types.storage, sizes.a_transposed),
-                                        matrix(sizes.n, sizes.m, types.output, false), onednn::attributes());
+    return dnnl::matmul::primitive_desc(
+        engine, matrices(sizes.batch, sizes.n, sizes.k, types.storage, sizes.b_transposed),
+        matrices(sizes.batch, sizes.k, sizes.m, types.storage, sizes.a_transposed),
+        matrices(sizes.batch, sizes.n, sizes.m, types.output, false), onednn::attributes());
   });
 }
 

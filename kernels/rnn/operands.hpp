@@ -58,15 +58,17 @@ struct Types {
   ElementType gradients;  // all gradients
 };
 
-// The buffers of one problem. Those that its cell or pass does not have stay null.
-struct Operands {
-  using Pointer = std::unique_ptr<Buffer>;
+// The buffers of one problem, in memory of the host or of a device. Those that its cell or pass does not have
+// stay null.
+template <typename BufferType, typename OperandType>
+struct OperandsIn {
+  using Pointer = std::unique_ptr<BufferType>;
   Pointer x, h0, c0, w_input, w_recurrent, bias, y, hn, cn;
   Pointer dy, dhn, dcn, dx, dh0, dc0, dw_input, dw_recurrent, dbias;
 
-  Operands(const Sizes& sizes, const Types& types) : backward_(sizes.backward()) {
+  OperandsIn(const Sizes& sizes, const Types& types) : backward_(sizes.backward()) {
     const auto make = [](ElementType type, std::int64_t elements) {
-      return std::make_unique<Buffer>(type, elements);
+      return std::make_unique<BufferType>(type, elements);
     };
     const std::int64_t states = sizes.state(sizes.layers);
     x = make(types.data, sizes.sequence(sizes.input));
@@ -95,8 +97,8 @@ struct Operands {
   }
 
   // What the forward writes is no operand of the backward: the harness computes it itself, unseen.
-  std::vector<Operand> list() const {
-    std::vector<Operand> all;
+  std::vector<OperandType> list() const {
+    std::vector<OperandType> all;
     const auto add = [&](const char* name, const Pointer& buffer, bool is_output) {
       if (buffer) all.push_back({name, buffer.get(), is_output});
     };
@@ -127,5 +129,6 @@ struct Operands {
  private:
   bool backward_;
 };
+using Operands = OperandsIn<Buffer, Operand>;
 
 }  // namespace microbench::rnn

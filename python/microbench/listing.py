@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from microbench import kernels, plan
 from microbench.arguments import MEASURED
-from microbench.backends import BACKENDS, backend
+from microbench.backends import BACKENDS, known
 from microbench.environment import capture, describe, warnings
 from microbench.errors import InputError
 from microbench.figures import problem_title
@@ -42,12 +42,12 @@ def overview() -> str:
 
 
 def _libraries(kernel: str) -> str:
-    return ", ".join(
-        name
-        for each in BACKENDS
-        for name in backend(each).LIBRARIES
-        if kernel in backend(each).library_status(name).kernels
-    )
+    return "; ".join(f"{each}: {', '.join(names)}" for each in BACKENDS if (names := _serving(each, kernel)))
+
+
+def _serving(backend: str, kernel: str) -> list[str]:
+    chosen = known(backend)
+    return [name for name in chosen.LIBRARIES if kernel in chosen.library_status(name).kernels]
 
 
 def problems(kernel: str, chosen: str, where: tuple[str, ...]) -> str:
@@ -74,8 +74,9 @@ def device(command: Sequence[str]) -> str:
     here = capture(command)
     lines = [_pair(label, value) for label, value in describe(here)]
     for name in BACKENDS:
-        chosen = backend(name)
+        chosen = known(name)
         lines += ["", f"Backend {name}"]
+        lines += [_pair(f"  {label}", text) for label, text in chosen.facts().items()]
         for library in chosen.LIBRARIES:
             status = chosen.library_status(library)
             if status.missing:

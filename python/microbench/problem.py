@@ -24,7 +24,7 @@ class Precision:
 
     Attributes:
         storage: element type of the inputs in memory.
-        compute: type in which products are formed.
+        compute: type in which products are formed; tfloat32 is float32 rounded to 11 significand bits.
         accumulator: type in which products are summed.
         output: element type of the result in memory.
     """
@@ -42,6 +42,8 @@ ITEM_BYTES = {
     "float32": 4,
     "float16": 2,
     "bfloat16": 2,
+    "float8_e4m3fn": 1,
+    "float8_e5m2": 1,
     "int8": 1,
     "int32": 4,
 }
@@ -51,6 +53,14 @@ PRECISIONS = {
     for precision in (
         Precision("fp64", "float64", "float64", "float64", "float64"),
         Precision("fp32", "float32", "float32", "float32", "float32"),
+        Precision(
+            "tf32",
+            "float32",
+            "tfloat32",
+            "float32",
+            "float32",
+            note="fp32 in memory, products of operands rounded to 11 bits, on tensor cores",
+        ),
         Precision("bf16", "bfloat16", "bfloat16", "float32", "bfloat16"),
         Precision("fp16", "float16", "float16", "float32", "float16"),
         Precision(
@@ -61,6 +71,15 @@ PRECISIONS = {
             "float16",
             note="fp16 in memory, converted to fp32 in the timed region: for processors without fp16 units",
         ),
+        Precision(
+            "fp16_acc16",
+            "float16",
+            "float16",
+            "float16",
+            "float16",
+            note="fp16 throughout: sums are rounded to 11 bits",
+        ),
+        Precision("fp8_e4m3", "float8_e4m3fn", "float8_e4m3fn", "float32", "bfloat16"),
         Precision("int8", "int8", "int8", "int32", "int32"),
     )
 }

@@ -22,7 +22,17 @@ Array = NDArray[Any]
 Float64Array = NDArray[np.float64]
 
 # Bits of the significand, the implicit one included.
-_SIGNIFICAND_BITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
+_SIGNIFICAND_BITS = {
+    "float64": 53,
+    "float32": 24,
+    "tfloat32": 11,
+    "float16": 11,
+    "bfloat16": 8,
+    "float8_e4m3fn": 4,
+    "float8_e5m2": 3,
+}
+# Types that NumPy lacks; ml_dtypes has them by the same names.
+_ML_DTYPES = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})
 
 # Deviations that probable_gamma allows. The chance that one dot product exceeds the bound is about
 # 2 exp(-lambda^2 / 2), 4e-22 for 10: among 1e12 elements a false alarm has a chance below 1e-9.
@@ -36,29 +46,30 @@ _FILL_BLOCK = 1 << 16
 
 
 def numpy_type(element_type: str) -> np.dtype[Any]:
-    """The NumPy type of an element type of ``microbench.problem``; bfloat16 is the one of ml_dtypes."""
+    """The NumPy type of an element type of ``microbench.problem``; narrow ones are those of ml_dtypes."""
     if element_type not in ITEM_BYTES:
         raise ValueError(f"no element type {element_type!r}; there are {', '.join(ITEM_BYTES)}")
-    if element_type == "bfloat16":
+    if element_type in _ML_DTYPES:
         import ml_dtypes
 
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
+        narrow: np.dtype[Any] = np.dtype(getattr(ml_dtypes, element_type))
+        return narrow
     return np.dtype(element_type)
 
 
 def unit_roundoff(element_type: str) -> float:
     """Largest relative error of rounding to nearest: 2^-p for p significand bits, 0 for integers."""
-    numpy_type(element_type)
     bits = _SIGNIFICAND_BITS.get(element_type)
-    return 0.0 if bits is None else 2.0**-bits
+    if bits is None:
+        numpy_type(element_type)  # raises for what is no type
+        return 0.0
+    return 2.0**-bits
 
 
 def largest_integer(element_type: str) -> int:
     """The largest n such that all of -n..n are exactly representable."""
-    dtype = numpy_type(element_type)
     bits = _SIGNIFICAND_BITS.get(element_type)
-    return int(np.iinfo(dtype).max) if bits is None else 2**bits
+    return int(np.iinfo(numpy_type(element_type)).max) if bits is None else 2**bits
 
 
 def gamma(n: int, u: float) -> float:

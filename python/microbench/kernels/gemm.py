@@ -1,6 +1,7 @@
-"""Product of two matrices, as in BLAS: C = op(A) op(B), dense and column-major.
+"""Product of two matrices, as in BLAS: C = op(A) op(B), dense and column-major; or of a batch of such pairs.
 
-Operands: "a" (m x k, stored k x m where transposed), "b" (k x n, stored n x k where transposed), "c" (m x n).
+Operands: "a" (m x k, stored k x m where transposed), "b" (k x n, stored n x k where transposed), "c" (m x n), one
+matrix of the batch after the other.
 
 How a result is judged:
 
@@ -10,7 +11,9 @@ How a result is judged:
   same with its own u. An output narrower than the accumulator may add one rounding of the element (Higham
   2002, section 3.1). Products of 16-bit operands are exact in float32, so nothing is allowed for them. Where
   the output is as wide as the accumulator the whole result must also keep ``frobenius_gamma(k + 1, u)``: that
-  tells fp32 arithmetic from TF32 or bf16 products, whatever k. (Narrower operands are left out: tensor units
+  tells fp32 arithmetic from TF32 or bf16 products, whatever k. TF32 products may add twice the rounding of an
+  operand, by truncation, of ``|op(A)| |op(B)|``, and three quarters of that to the whole result: bf16 products
+  deviate by more. (Narrower operands are left out: tensor units
   truncate their sums, and the output's own rounding hides more.)
 - Integer operands, and int8 always: every partial sum, in whatever order, is an integer that the accumulator
   holds exactly. The result must then be the exact sum, correctly rounded to the output's type; the tolerance
@@ -54,7 +57,10 @@ _SMALLEST_RANGE = 2
 
 @dataclass(frozen=True)
 class GemmProblem:
-    """C (m x n) = op(A) (m x k) * op(B) (k x n); op transposes where ``a_transposed``, ``b_transposed``."""
+    """C (m x n) = op(A) (m x k) * op(B) (k x n); op transposes where ``a_transposed``, ``b_transposed``.
+
+    ``batch`` independent products of that size are computed at once.
+    """
 
     kernel: ClassVar[str] = "gemm"
 
@@ -63,15 +69,16 @@ class GemmProblem:
     k: int
     a_transposed: bool = False
     b_transposed: bool = False
+    batch: int = 1
 
     def flops(self) -> int:
-        """2 m n k: one multiply-add counts as two operations."""
-        return 2 * self.m * self.n * self.k
+        """2 m n k for each product of the batch: one multiply-add counts as two operations."""
+        return 2 * self.m * self.n * self.k * self.batch
 
     def bytes(self, precision: Precision) -> int:
         """Compulsory traffic in bytes: A and B read once, C written once."""
         inputs = (self.m * self.k + self.k * self.n) * ITEM_BYTES[precision.storage]
-        return inputs + self.m * self.n * ITEM_BYTES[precision.output]
+        return self.batch * (inputs + self.m * self.n * ITEM_BYTES[precision.output])
 
 
 PROBLEM = GemmProblem
@@ -102,7 +109,7 @@ def exact(case: Case) -> bool:
 def fill(case: Case, operands: Operands, rng: Generator, exact: bool) -> None:
     """Fills "a" and "b" with fresh non-zero numbers, integers where ``exact`` or accumulated in int32."""
     for name in ("a", "b"):
-        array: Array = operands[name].view(numpy_type(case.precision.storage))
+        array = _view(operands, name, case)
         if _integers(case, exact):
             fill_integers(array, rng, _integer_range(case))
         else:
@@ -111,32 +118,39 @@ def fill(case: Case, operands: Operands, rng: Generator, exact: bool) -> None:
 
 def check(case: Case, operands: Operands, exact: bool) -> Check:
     """Compares "c" with the product of "a" and "b" as they are now, as the module's docstring says."""
-    problem, precision = _problem(case), case.precision
-    storage = numpy_type(precision.storage)
-    a = _matrix(operands["a"].view(storage), problem.m, problem.k, problem.a_transposed)
-    b = _matrix(operands["b"].view(storage), problem.k, problem.n, problem.b_transposed)
-    c = _matrix(operands["c"].view(numpy_type(precision.output)), problem.m, problem.n, transposed=False)
-    blocks = product(_slices(problem.m), _slices(problem.n))
-    if _integers(case, exact):
-        comparison = Comparison(0.0)
-        largest_sum = problem.k * _integer_range(case) ** 2
-        # Exact in float32 as well, in half the time, where the sums are small enough.
-        reference_type = np.float32 if largest_sum <= largest_integer("float32") else np.float64
-        for rows, columns in blocks:
-            reference = _multiply(a[rows], b[:, columns], reference_type).astype(c.dtype)
+    problem = _problem(case)
+    integers = _integers(case, exact)
+    comparison = Comparison(0.0) if integers else _comparison(case)
+    shares = (np.split(_view(operands, name, case), problem.batch) for name in ("a", "b", "c"))
+    for a, b, c in zip(*shares, strict=True):
+        _compare(
+            comparison,
+            _matrix(a, problem.m, problem.k, problem.a_transposed),
+            _matrix(b, problem.k, problem.n, problem.b_transposed),
+            _matrix(c, problem.m, problem.n, transposed=False),
+            problem.k * _integer_range(case) ** 2 if integers else None,
+        )
+    return comparison.result()
+
+
+def _view(operands: Operands, name: str, case: Case) -> Array:
+    return operands[name].view(numpy_type(case.precision.output if name == "c" else case.precision.storage))
+
+
+def _compare(comparison: Comparison, a: Array, b: Array, c: Array, largest_sum: int | None) -> None:
+    """Adds one product to the comparison; ``largest_sum`` is given where it must be exact."""
+    for rows, columns in product(_slices(c.shape[0]), _slices(c.shape[1])):
+        if largest_sum is None:
+            reference = _multiply(a[rows], b[:, columns], np.float64)
+            scale = _multiply_magnitudes(a[rows], b[:, columns])
+        else:
+            # Exact in float32 as well, in half the time, where the sums are small enough.
+            type_ = np.float32 if largest_sum <= largest_integer("float32") else np.float64
+            reference = _multiply(a[rows], b[:, columns], type_).astype(c.dtype)
             right = np.array_equal(reference, c[rows, columns])
             # The scale of an error is wanted only where there is one.
             scale = np.ones(reference.shape) if right else _multiply_magnitudes(a[rows], b[:, columns])
-            comparison.add(c[rows, columns], reference, scale)
-    else:
-        comparison = _comparison(case)
-        for rows, columns in blocks:
-            comparison.add(
-                c[rows, columns],
-                _multiply(a[rows], b[:, columns], np.float64),
-                _multiply_magnitudes(a[rows], b[:, columns]),
-            )
-    return comparison.result()
+        comparison.add(c[rows, columns], reference, scale)
 
 
 def _comparison(case: Case) -> Comparison:
@@ -144,9 +158,12 @@ def _comparison(case: Case) -> Comparison:
     terms, precision = _problem(case).k + 1, case.precision
     roundoffs = (unit_roundoff(precision.accumulator), unit_roundoff("float64"))
     tolerance = sum(accumulation_tolerance(terms, u) for u in roundoffs)
+    rounding = 0.0 if precision.compute != "tfloat32" else 2 * unit_roundoff("tfloat32")
+    tolerance += 2 * rounding
     if precision.output != precision.accumulator:
         return Comparison(tolerance, result_rounding=unit_roundoff(precision.output))
-    return Comparison(tolerance, frobenius_tolerance=sum(frobenius_gamma(terms, u) for u in roundoffs))
+    whole = sum(frobenius_gamma(terms, u) for u in roundoffs) + 1.5 * rounding
+    return Comparison(tolerance, frobenius_tolerance=whole)
 
 
 def _problem(case: Case) -> GemmProblem:
@@ -168,7 +185,8 @@ def _integer_range(case: Case) -> int:
     precision, k = case.precision, _problem(case).k
     in_accumulator = isqrt(largest_integer(precision.accumulator) // k)
     in_output = max(_SMALLEST_RANGE, isqrt(largest_integer(precision.output) // k))
-    return min(in_accumulator, in_output, largest_integer(precision.storage))
+    in_operands = min(largest_integer(precision.storage), largest_integer(precision.compute))
+    return min(in_accumulator, in_output, in_operands)
 
 
 def _matrix(array: Array, rows: int, columns: int, transposed: bool) -> Array:

@@ -1,0 +1,304 @@
+"""The CUDA backend from the command line, on a fake device: every step of a run but the device's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures.fake_cuda import FakeCuda
+from microbench.backends import backend, cuda
+from microbench.backends.cuda_peaks import theoretical
+from microbench.backends.cuda_watch import DeviceWatch, reasons_text
+from microbench.backends.library import LibraryStatus
+from microbench.backends.watch import Times
+from microbench.errors import InputError
+from microbench.store import Run
+
+PROBLEM = "m=4,n=3,k=8,a_transposed=true"
+QUICK = ["--min-time", "0", "--max-samples", "40"]
+LT = ["gemm", "--problem", PROBLEM, *QUICK, "--library", "cublaslt", "--output", "run"]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of processes that find the fake device; without ranks or threads of their own to disturb others."""
+    return {**os.environ, **FakeCuda.built().environment(tmp_path_factory.mktemp("package"))}
+
+
+def call(
+    arguments: list[str], folder: Path, environment: dict[str, str], **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "microbench", *arguments],
+        env={**environment, "COLUMNS": "100", **variables},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_a_device_is_chosen_by_itself_and_measured(tmp_path: Path, environment: dict[str, str]) -> None:
+    process = call(
+        ["gemm", "--problem", PROBLEM, *QUICK, "--precision", "fp16", "tf32", "--output", "run"],
+        tmp_path,
+        environment,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    run = Run.load(tmp_path / "run")
+    records = list(run.records())
+    assert {(r.library, r.precision) for r in records} == {
+        (library, precision) for library in ("cublaslt", "cublas") for precision in ("fp16", "tf32")
+    }
+    for record in records:
+        assert (record.backend, record.mode, record.status) == ("cuda", "hot", "ok")
+        assert record.samples_per_batch == 512  # as many as may wait behind the blocking kernel
+        assert record.median_s == pytest.approx(2 * 4 * 3 * 8 / 1e10, rel=0.05)
+        assert record.facts["host_launch_s"] > 0
+        assert record.facts["device_batches"]
+        assert record.peak_flops_per_s == pytest.approx(1e10, rel=0.1)
+        assert any("nvidia-ml-py" in warning for warning in record.warnings)
+    info = run.info
+    assert info.environment["device"]["device"].startswith("Fake device")
+    assert info.environment["libraries"]["cublaslt"]["path"].endswith("libcublasLt.so")
+    assert set(info.ceilings["memory_bytes_per_s"]) == {"read", "write", "copy"}
+    assert info.ceilings["theoretical"]["compute_flops_per_s"]["fp32"] == 2 * 128 * 4 * 1.5e9
+    assert info.ceilings["compute_flops_per_s"]["fp16"]["source"] == "cublaslt"
+
+
+@pytest.mark.parametrize("mode", ["cold", "graph"])
+def test_the_other_modes(mode: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    process = call(
+        [*LT, "--mode", mode],
+        tmp_path,
+        environment,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    (record,) = Run.load(tmp_path / "run").records()
+    assert (record.mode, record.status) == (mode, "ok")
+    assert record.samples_per_batch == (1 if mode == "cold" else 512)
+
+
+def test_algorithms_that_go_wrong_cost_one_record_each(tmp_path: Path, environment: dict[str, str]) -> None:
+    names = [f"algo{number}_tile0_stages0" for number in (97, 98, 99)]
+    process = call(
+        [*LT, "--algorithm", *names, "auto"],
+        tmp_path,
+        environment,
+    )
+    assert process.returncode == 1, process.stdout + process.stderr
+    exhausting, failing, waiting, plain = Run.load(tmp_path / "run").records()
+    assert exhausting.status == "out_of_memory"
+    assert failing.status == "crashed"
+    assert "CUBLAS_STATUS_EXECUTION_FAILED" in failing.reason
+    assert waiting.status == "ok"
+    assert any("launch latency is in the times" in warning for warning in waiting.warnings)
+    assert plain.status == "ok"
+
+
+def test_all_algorithms_and_the_workspace_limit(tmp_path: Path, environment: dict[str, str]) -> None:
+    process = call(
+        [*LT, "--algorithm", "all", "--workspace-limit", "1MiB"],
+        tmp_path,
+        environment,
+    )
+    records = list(Run.load(tmp_path / "run").records())
+    assert {record.status for record in records} == {"ok", "workspace_exceeded"}
+    (refused,) = (record for record in records if record.status == "workspace_exceeded")
+    assert refused.workspace_bytes == 2 << 20
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"FAKE_CUDA_DRIVER": "0"}, "no NVIDIA driver is installed"),
+        ({"FAKE_CUDA_DRIVER": "12040"}, "too old"),
+        ({"FAKE_CUDA_DEVICES": "0"}, "shows no device"),
+    ],
+)
+def test_without_a_device_cuda_is_one_sentence_and_auto_is_the_processor(
+    variables: dict[str, str], said: str, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    asked = call(["gemm", "--backend", "cuda"], tmp_path, environment, **variables)
+    assert (asked.returncode, asked.stdout) == (2, "")
+    (line,) = asked.stderr.splitlines()
+    assert line.startswith("microbench: --backend cuda: ")
+    assert said in line
+    listed = call(["device"], tmp_path, environment, **variables)
+    assert listed.returncode == 0
+    assert said in " ".join(listed.stdout.split())
+    graph = call(["gemm", "--mode", "graph"], tmp_path, environment, **variables)
+    assert graph.returncode == 2
+    assert "not on backend cpu" in graph.stderr
+
+
+def test_a_library_named_by_its_variable_that_cannot_be_loaded_is_bad_input(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    process = call(["gemm"], tmp_path, environment, MICROBENCH_CUBLAS_LIBRARY="/nowhere/libcublas.so")
+    assert process.returncode == 2
+    assert "MICROBENCH_CUBLAS_LIBRARY: cannot load /nowhere/libcublas.so" in process.stderr
+
+
+def test_auto_is_the_device_where_it_serves_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def status(name: str) -> LibraryStatus:
+        return LibraryStatus(cuda.LIBRARIES[name], ("gemm",) if name == "cublas" else (), {})
+
+    monkeypatch.setattr(cuda, "missing", lambda: "")
+    monkeypatch.setattr(cuda, "library_status", status)
+    assert backend("auto", "gemm").BACKEND == "cuda"
+    assert backend("auto", "gemm", ("cublas",)).BACKEND == "cuda"
+    assert backend("auto", "gemm", ("all",)).BACKEND == "cuda"
+    assert backend("auto", "gemm", ("openblas",)).BACKEND == "cpu"
+    assert backend("auto", "rnn").BACKEND == "cpu"
+    monkeypatch.setattr(cuda, "missing", lambda: "no device")
+    assert backend("auto", "gemm").BACKEND == "cpu"
+    with pytest.raises(InputError, match="--backend cuda: no device"):
+        backend("cuda", "gemm")
+
+
+# ------------------------------------------------------------------------------------- clocks and throttling
+
+
+class Module:
+    """The compiled module's part: the clock it reads next."""
+
+    def __init__(self, clocks: list[float]) -> None:
+        self.clocks = clocks
+
+    def sm_clock_hz(self) -> float:
+        return self.clocks.pop(0)
+
+    def compute_rates(self, _: str, repetitions: int, __: float) -> list[float]:
+        return [1e12 + i for i in range(repetitions)]
+
+
+class Sensor:
+    """What NVML reads, reading after reading; the last one again and again."""
+
+    def __init__(self, *readings: dict[str, float]) -> None:
+        self.readings = list(readings)
+
+    def read(self) -> dict[str, float]:
+        return self.readings.pop(0) if len(self.readings) > 1 else self.readings[0]
+
+
+def batches() -> Any:
+    taken = iter(range(100))
+    return lambda: np.full(3, float(next(taken)))
+
+
+def test_an_undisturbed_batch_is_taken_once() -> None:
+    clocks: list[float] = []
+    watch = DeviceWatch(Module([1e9]), Sensor({"reasons": 0x04, "power_w": 700.0}), clocks)
+    assert watch.batch(batches()).tolist() == [0, 0, 0]
+    assert watch.warnings() == []
+    (batch,) = watch.facts(1)["device_batches"]
+    assert batch["disturbed"] == []  # power capping is what large products run under
+    assert batch["before"]["power_w"] == 700
+    assert clocks == [1e9]
+
+
+@pytest.mark.parametrize("bit", [0x08, 0x20, 0x40, 0x80])
+def test_a_slowed_down_batch_is_kept_aside_and_repeated(bit: int) -> None:
+    quiet: dict[str, float] = {"reasons": 0x01}
+    watch = DeviceWatch(Module([1e9] * 2), Sensor(quiet, {"reasons": bit}, quiet), [])
+    assert watch.batch(batches()).tolist() == [1, 1, 1]
+    first, second = watch.facts(1)["device_batches"]
+    assert first["samples_s"] == [0, 0, 0]
+    assert first["disturbed"] == reasons_text(bit)
+    assert "samples_s" not in second
+    assert watch.warnings() == []
+
+
+def test_a_device_that_stays_slow_is_measured_four_times_and_said() -> None:
+    watch = DeviceWatch(Module([1e9] * 4), Sensor({"reasons": 0x40}), [])
+    assert watch.batch(batches()).tolist() == [3, 3, 3]
+    assert len(watch.facts(1)["device_batches"]) == 4
+    (warning,) = watch.warnings()
+    assert "hardware thermal slowdown" in warning
+
+
+def test_a_clock_below_the_steady_one_disturbs() -> None:
+    steady = [1.5e9] * 5
+    watch = DeviceWatch(Module([1.42e9, 1.43e9]), Sensor({}), steady)
+    assert watch.batch(batches()).tolist() == [1, 1, 1]
+    assert "1420 MHz" in watch.facts(1)["device_batches"][0]["disturbed"][0]
+    assert len(steady) == 6
+
+
+def test_with_few_readings_no_clock_is_slow_and_without_nvml_that_is_said() -> None:
+    watch = DeviceWatch(Module([1e9, 1.5e9]), None, [])
+    take = batches()
+    assert watch.batch(take).tolist() == [0, 0, 0]
+    assert watch.batch(take).tolist() == [1, 1, 1]
+    assert watch.facts(1)["device_batches"][0]["before"] == {}
+    assert "nvidia-ml-py" in watch.warnings()[0]
+    assert watch.peak() == 1e12 + 2
+
+
+def test_energy_is_given_where_executions_filled_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def watched(busy_s: float) -> dict[str, Any]:
+        now = iter([0.0, 1.0])
+        monkeypatch.setattr("time.perf_counter", lambda: next(now))
+        watch = DeviceWatch(Module([1e9]), Sensor({"energy_j": 100.0}, {"energy_j": 400.0}), [])
+
+        def take() -> Times:
+            return np.full(10, busy_s / 10 / 5)  # means of five executions
+
+        watch.batch(take)
+        return watch.facts(5)
+
+    assert watched(0.95)["energy_per_execution_j"] == 300 / 50
+    assert "energy_per_execution_j" not in watched(0.5)
+
+
+def test_reasons_in_words() -> None:
+    assert reasons_text(0x04 | 0x40) == ["hardware thermal slowdown", "software power cap"]
+    assert reasons_text(0) == []
+    assert reasons_text(0x400) == ["reason 0x400"]
+
+
+def test_theoretical_peaks_are_those_of_the_data_sheets() -> None:
+    h100 = {
+        "compute_capability": 900,
+        "multiprocessors": 132,
+        "sm_clock_hz": 1_830_000_000,  # at which NVIDIA states the tensor cores' rates
+        "memory_bus_bits": 5120,
+        "memory_clock_hz": 2_619_000_000,
+    }
+    peaks = theoretical(h100)
+    assert peaks["compute_flops_per_s"]["bf16"] == pytest.approx(989.4e12, rel=1e-3)
+    assert peaks["compute_flops_per_s"]["tf32"] == pytest.approx(494.7e12, rel=1e-3)
+    assert peaks["memory_bytes_per_s"] == pytest.approx(3.35e12, rel=1e-2)
+    a100 = {**h100, "compute_capability": 800, "multiprocessors": 108, "sm_clock_hz": 1_410_000_000}
+    assert theoretical(a100)["compute_flops_per_s"]["fp64"] == pytest.approx(19.5e12, rel=1e-2)
+    assert theoretical(a100)["compute_flops_per_s"]["fp16"] == pytest.approx(312e12, rel=1e-2)
+    unknown = {**h100, "compute_capability": 1300, "memory_clock_hz": 0}
+    assert theoretical(unknown) == {"compute_flops_per_s": {}, "memory_bytes_per_s": None}
+
+
+# ------------------------------------------------------------------------------------------ finding libraries
+
+
+def test_the_newest_library_of_the_wheels_is_found_and_a_variable_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("cublas/lib/libcublasLt.so.12", "cu13/lib/libcublasLt.so.13", "cu13/lib/libcublas.so.13"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    monkeypatch.setattr(cuda, "_wheel_folders", lambda: [tmp_path])
+    monkeypatch.delenv("MICROBENCH_CUBLASLT_LIBRARY", raising=False)
+    monkeypatch.delenv("MICROBENCH_CUDNN_LIBRARY", raising=False)
+    assert cuda.LIBRARIES["cublaslt"].path() == str(tmp_path / "cu13/lib/libcublasLt.so.13")
+    assert cuda.LIBRARIES["cudnn"].path() == ""
+    monkeypatch.setenv("MICROBENCH_CUBLASLT_LIBRARY", "/mine.so")
+    assert cuda.LIBRARIES["cublaslt"].path() == "/mine.so"
