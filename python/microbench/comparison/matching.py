@@ -1,0 +1,309 @@
+"""What of two sides may be compared, and why the rest may not."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from microbench.errors import InputError
+from microbench.figures import choices, problem_title
+from microbench.problem import Scalar
+from microbench.sources import Source, time_s
+
+FACTORS = ("library", "algorithm", "layout", "threads")
+"""What ``--by`` may set against each other. Another precision, mode or pass is another computation."""
+
+
+class Key(NamedTuple):
+    """What must be the same for two times to be comparable."""
+
+    kernel: str
+    problem: tuple[tuple[str, Scalar], ...]
+    pass_: str
+    precision: str
+    layout: str
+    mode: str
+
+    def title(self) -> str:
+        """The problem in few characters; precision and mode stand elsewhere."""
+        return problem_title(self.kernel, dict(self.problem), self.pass_, self.layout)
+
+
+class Way(NamedTuple):
+    """How it was computed: may differ between two sides, and is then said."""
+
+    library: str
+    algorithm: str
+    backend: str
+    threads: int
+
+    def title(self) -> str:
+        """``library/algorithm``, without an algorithm that the library chose."""
+        return "/".join(word for word in (self.library, self.algorithm) if word not in ("", "auto"))
+
+
+@dataclass
+class Measurement:
+    """One problem computed in one way on one side.
+
+    Attributes:
+        times: seconds by process run (``repeat``); of a problem listed more than once, the times of each.
+        bounds: of a published figure what rounding leaves open, in seconds, likewise.
+        flops: arithmetic operations; None: unknown.
+        failures: status and reason of records without a time.
+        unstable: whether some record is.
+    """
+
+    times: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    bounds: list[tuple[float, float]] = field(default_factory=list)
+    flops: int | None = None
+    failures: list[str] = field(default_factory=list)
+    unstable: bool = False
+
+    def runs(self) -> list[float]:
+        """One time per process run, in seconds, in the order of the runs."""
+        return [statistics.median(self.times[repeat]) for repeat in sorted(self.times)]
+
+    @property
+    def published(self) -> bool:
+        """Whether it is a published figure, without a distribution."""
+        return bool(self.bounds)
+
+    def median(self) -> float:
+        """The median over the process runs, in seconds."""
+        return statistics.median(self.runs())
+
+
+@dataclass(frozen=True)
+class Side:
+    """One column of a comparison."""
+
+    name: str
+    source: Source
+    found: dict[Key, dict[Way, Measurement]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One problem on two sides, comparable."""
+
+    key: Key
+    ways: tuple[Way, Way]
+    base: Measurement
+    other: Measurement
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Problems that are not compared for the same reason.
+
+    ``lost`` says whether the base has times of them, ``titles`` names them and what is peculiar to each.
+    """
+
+    reason: str
+    lost: bool
+    keys: tuple[Key, ...]
+    titles: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """Reason, number and the first problem."""
+        if len(self.titles) == 1:
+            return f"not compared: {self.titles[0]}: {self.reason}"
+        return f"not compared: {len(self.titles)} problems, first {self.titles[0]}: {self.reason}"
+
+
+class _Refused(NamedTuple):
+    """Why one problem, or one way of it, is not compared."""
+
+    reason: str
+    lost: bool
+    key: Key
+    detail: str = ""
+
+
+def sides(sources: Sequence[Source], by: str | None = None) -> list[Side]:
+    """The columns of a comparison: one per source, or one per source and value of the factor ``by``."""
+    result = []
+    for source in sources:
+        found: dict[str, dict[Key, dict[Way, Measurement]]] = {}
+        for record in source.summaries():
+            layout, library, algorithm, threads = (
+                record.layout,
+                record.library,
+                record.algorithm,
+                record.threads,
+            )
+            name = source.name
+            if by is not None:
+                # The value that is set against others is in the name, and no longer what tells two times apart.
+                name += f":{getattr(record, by)}"
+                layout = "" if by == "layout" else layout
+                library = "" if by == "library" else library
+                algorithm = "" if by == "algorithm" else algorithm
+                threads = 0 if by == "threads" else threads
+            problem = tuple(sorted((_defaults(record.kernel) | record.problem).items()))
+            key = Key(record.kernel, problem, record.pass_, record.precision, layout, record.mode)
+            way = Way(library, algorithm, record.backend, threads)
+            measurement = found.setdefault(name, {}).setdefault(key, {}).setdefault(way, Measurement())
+            seconds = time_s(record)
+            if seconds is None:
+                measurement.failures.append(f"{record.status}: {record.reason}")
+                continue
+            measurement.times[record.repeat].append(seconds)
+            measurement.unstable |= record.status == "unstable"
+            measurement.flops = record.flops
+            if source.published:
+                measurement.bounds.append((seconds, record.summary.get("mean_below", seconds)))
+        result += [Side(name, source, keys) for name, keys in found.items()]
+        if not found:
+            result.append(Side(source.name, source, {}))
+    return result
+
+
+@functools.cache
+def _defaults(kernel: str) -> dict[str, Scalar]:
+    """Columns that a run may lack because it is older than they are."""
+    known = choices(kernel).defaults.items()
+    return {name: value for name, value in known if isinstance(value, int | float | str)}
+
+
+def match(base: Side, other: Side, best: bool = False) -> tuple[list[Pair], list[Refusal]]:
+    """Pairs what is comparable, in the order of ``base``, and says why the rest is not.
+
+    Args:
+        best: compare the fastest way of each side instead of the same way on both.
+    """
+    pairs: list[Pair] = []
+    refused: list[_Refused] = []
+    unmatched = [key for key in other.found if key not in base.found]
+    for key, ways in base.found.items():
+        if key in other.found:
+            for each in _pair(key, base, other, best):
+                if isinstance(each, Pair):
+                    pairs.append(each)
+                else:
+                    refused.append(each)
+            continue
+        reason = f"only in {base.name}"
+        if rival := _rival(key, unmatched):
+            unmatched.remove(rival)
+            reason = _difference(key, rival)
+        refused.append(_Refused(reason, any(way.times for way in ways.values()), key))
+    refused += [_Refused(f"only in {other.name}", False, key) for key in unmatched]
+    groups: dict[tuple[str, bool], list[_Refused]] = defaultdict(list)
+    for refusal in refused:
+        groups[refusal.reason, refusal.lost].append(refusal)
+    return pairs, [
+        Refusal(
+            reason,
+            lost,
+            tuple(each.key for each in found),
+            tuple(f"{each.key.title()} {each.key.precision}{each.detail}" for each in found),
+        )
+        for (reason, lost), found in groups.items()
+    ]
+
+
+def _rival(key: Key, unmatched: Sequence[Key]) -> Key | None:
+    """What the other side has of the same problem: the same pass, or else all but the pass."""
+    alike = [each for each in unmatched if (each.kernel, each.problem) == (key.kernel, key.problem)]
+    same_pass = [each for each in alike if each.pass_ == key.pass_]
+    candidates = same_pass or [each for each in alike if each._replace(pass_=key.pass_) == key]
+    return min(candidates, key=lambda each: sum(a != b for a, b in zip(key, each, strict=True)), default=None)
+
+
+def _difference(key: Key, rival: Key) -> str:
+    words = {"pass_": "pass"}
+    return "; ".join(
+        f"other {words.get(name, name)}: {a or 'unknown'} against {b or 'unknown'}"
+        for name, a, b in zip(Key._fields, key, rival, strict=True)
+        if a != b
+    )
+
+
+def _pair(key: Key, base: Side, other: Side, best: bool) -> Iterator[Pair | _Refused]:
+    """The ways of one problem that are set against each other, and those that cannot be."""
+    first, second = (
+        {way: each for way, each in side.found[key].items() if each.times} for side in (base, other)
+    )
+    if best and first and second:
+        found = [(_fastest(first), _fastest(second))]
+    else:
+        found = _same_ways(first, second, base.found[key], other.found[key])
+        for way in first:
+            if all(way != a for a, _ in found):
+                yield _Refused(_absence(other, key, way), True, key, f" {way.title()}")
+        for way in second:
+            if all(way != b for _, b in found):
+                yield _Refused(_absence(base, key, way), False, key, f" {way.title()}")
+    for a, b in found:
+        counts = (first[a].flops or None, second[b].flops or None)
+        if counts[0] != counts[1]:
+            detail = f" ({' against '.join(map(_count, counts))})"
+            yield _Refused("other count of operations, so other work", True, key, detail)
+        else:
+            yield Pair(key, (a, b), first[a], second[b])
+    if not first and not second:
+        failures = [failure for each in base.found[key].values() for failure in each.failures]
+        yield _Refused(f"no time in either: {failures[0]}", False, key)
+
+
+def _absence(side: Side, key: Key, way: Way) -> str:
+    """Why ``side`` has nothing to set against ``way`` of the other."""
+    ways = side.found[key]
+    known = ways.get(way)
+    if known is not None or len(ways) == 1:
+        failures = (known or next(iter(ways.values()))).failures
+        if failures:
+            return f"no time in {side.name}: {failures[0]}"
+    others = ", ".join(each.title() or "unnamed" for each in ways)
+    return f"another library or algorithm in {side.name} ({others}): --best compares the fastest of each side"
+
+
+def _count(flops: int | None) -> str:
+    return "unknown" if flops is None else f"{flops / 1e9:.4g} GFLOP"
+
+
+def _fastest(ways: Mapping[Way, Measurement]) -> Way:
+    return min(ways, key=lambda way: ways[way].median())
+
+
+def _same_ways(
+    first: Collection[Way], second: Collection[Way], base: Container[Way], other: Container[Way]
+) -> list[tuple[Way, Way]]:
+    """Pairs of ways with times: the same on both sides, else the same but for what is then said to differ.
+
+    A way that the other side has too, but without a time (``base`` and ``other`` hold those as well), is paired with no
+    other one.
+    """
+    found = [(way, way) for way in first if way in second]
+    left = [way for way in first if way not in other]
+    right = [way for way in second if way not in base]
+    levels: tuple[Callable[[Way], object], ...] = (
+        lambda way: (way.library, way.algorithm),
+        lambda way: way.library,
+    )
+    for level in levels:
+        for a in list(left):
+            alike = [b for b in right if level(b) == level(a)]
+            if len(alike) == 1 and sum(level(each) == level(a) for each in left) == 1:
+                found.append((a, alike[0]))
+                left.remove(a)
+                right.remove(alike[0])
+    if not found and len(left) == len(right) == 1:
+        found.append((left[0], right[0]))
+    return found
+
+
+def require_two(sides_found: Sequence[Side]) -> Sequence[Side]:
+    """The sides; raises InputError where there is nothing to set against the first."""
+    if len(sides_found) < 2:
+        raise InputError(
+            f"{sides_found[0].name}: one side alone cannot be compared: give a second run, or --by with a factor "
+            f"that has several values in it ({', '.join(FACTORS)})"
+        )
+    return sides_found

@@ -1,0 +1,49 @@
+"""The factors in which two sides were set up differently, each with both values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from microbench.comparison.matching import Pair, Side
+from microbench.environment import differences
+
+# Options that say what was measured, which the table shows, and those whose value in force the plan holds.
+_SHOWN = {"problem", "problems", "where", "pass", "kernel", "seed", "repeat", "time_budget"}
+
+
+class Factor(NamedTuple):
+    """One difference; None: not recorded, or absent."""
+
+    name: str
+    base: Any
+    other: Any
+
+
+def factors(base: Side, other: Side, pairs: Sequence[Pair]) -> list[Factor]:
+    """Every recorded factor in which ``other`` differs from ``base``: environment, options, and how it was computed.
+
+    Where one side is published, hardly anything was recorded of it: then only its device is given.
+    """
+    found = list(_of_pairs(pairs))
+    if base.source is other.source:
+        return found
+    if base.source.published or other.source.published:
+        return [Factor("device", base.source.device, other.source.device), *found]
+    first, second = base.source.info, other.source.info
+    options = (
+        {name: value for name, value in info.options.items() if name not in _SHOWN}
+        for info in (first, second)
+    )
+    found += [Factor(f"options.{name}", a, b) for name, a, b in differences(*options)]
+    return found + [Factor(*each) for each in differences(first.environment, second.environment)]
+
+
+def _of_pairs(pairs: Sequence[Pair]) -> Iterator[Factor]:
+    for name in ("library", "algorithm", "backend", "threads"):
+        values = {
+            (getattr(a, name) or None, getattr(b, name) or None): None for a, b in (p.ways for p in pairs)
+        }
+        for a, b in values:
+            if a != b:
+                yield Factor(name, a, b)
