@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 def sweep(kernel: str, given: dict[str, Any], command: list[str]) -> int:
     """Measures ``kernel`` as the command line asks; returns the exit code."""
+    if given.get("fleet"):
+        from microbench.mpi import fleet
+
+        return fleet.sweep(kernel, given, command)
     from microbench.options import Options
     from microbench.store import Run
 

@@ -8,7 +8,10 @@ from typing import cast
 from microbench.errors import InputError
 from microbench.problem import Kernel
 
-KERNELS = ("gemm", "conv", "rnn", "allreduce", "sparse_gemm")
+KERNELS = (
+    *("gemm", "conv", "rnn", "allreduce", "sparse_gemm"),
+    *("reduce_scatter", "allgather", "broadcast", "alltoall"),
+)
 
 
 def kernel(name: str) -> Kernel:

@@ -1,28 +1,29 @@
-"""All-reduce: every rank ends with the element-wise sum of the vectors of all ranks."""
+"""All-reduce: every rank ends with the element-wise combination of the vectors of all ranks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from microbench.problem import ITEM_BYTES, Precision
+from microbench.collective import OPERATIONS, PLACES, CollectiveProblem, chosen
 
 
 @dataclass(frozen=True)
-class AllreduceProblem:
-    """The sum of one vector of ``elements`` elements per rank; the number of ranks is a factor of the run."""
+class AllreduceProblem(CollectiveProblem):
+    """The combination of one vector of ``elements`` elements per rank."""
 
     kernel: ClassVar[str] = "allreduce"
+    reduces: ClassVar[bool] = True
+    shares: ClassVar[bool] = False
 
-    elements: int
+    op: str = chosen(OPERATIONS)
+    place: str = chosen(PLACES)
 
-    def flops(self) -> int:
-        """0: an all-reduce is rated by its bytes, and its additions depend on the number of ranks."""
-        return 0
-
-    def bytes(self, precision: Precision) -> int:
-        """Compulsory traffic of one rank in bytes: its vector read once, the sum written once."""
-        return self.elements * (ITEM_BYTES[precision.storage] + ITEM_BYTES[precision.output])
+    def bus_share(self, ranks: int) -> float | None:
+        """2(p - 1)/p of p ranks: every element is sent that often (nccl-tests, doc/PERFORMANCE.md)."""
+        return 2 * (ranks - 1) / ranks if ranks > 1 else None
 
 
 PROBLEM = AllreduceProblem
+PASSES = ("",)
+LAYOUTS = ("",)

@@ -1,0 +1,284 @@
+"""The process that keeps a run of collectives: it owns the store, what is printed and the time limits.
+
+Rank 0 starts it in a session of its own, so that it outlives the ranks: a launcher ends all of them when one dies.
+Started as ``python -m microbench.mpi.keeper DESCRIPTOR`` with a connection to rank 0 (see `dialogue`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, TextIO
+
+from microbench.errors import InputError, StoreError
+from microbench.mpi import link, plan
+from microbench.mpi.dialogue import (
+    Accepted,
+    Begin,
+    Doing,
+    Done,
+    End,
+    Finished,
+    FromRank,
+    Go,
+    Line,
+    Next,
+    Refused,
+    Watch,
+)
+from microbench.mpi.options import CollectiveOptions
+from microbench.mpi.recording import cost_s, make_record, timeout_s
+from microbench.mpi.store import Kept
+from microbench.mpi.table import CollectivePrinter
+from microbench.plan import Item
+from microbench.protocol import Measurement
+
+# For so long after the first sign of trouble more of it is awaited: who died first, and who was only told to end.
+_GRACE_S = 0.3
+_STARTING_S = 600.0
+
+
+@dataclass
+class _Trouble:
+    """Ranks that are gone without having been told to end, in the order in which they went; signals that came."""
+
+    gone: list[int] = field(default_factory=list)
+    told: list[int] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
+
+
+class _Lost(Exception):
+    pass
+
+
+class Keeper:
+    """One run, from its begin to its end.
+
+    ``rank_0`` is the process at the other end of ``line``, where that is this one's parent.
+    """
+
+    def __init__(self, line: Line, output: TextIO, messages: TextIO, rank_0: int | None = None) -> None:
+        self._line = line
+        self._rank_0 = rank_0
+        self._output = output
+        self._messages = messages
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(line.socket, selectors.EVENT_READ, None)
+        self._listener = link.Listener()
+        self._selector.register(self._listener.socket, selectors.EVENT_READ, None)
+        self._links: dict[int, socket.socket] = {}
+        self._trouble = _Trouble()
+        self._doing = "starting"
+
+    def close(self) -> None:
+        """Gives up all connections."""
+        self._selector.close()
+        for connection in (self._listener.socket, *self._links.values()):
+            connection.close()
+
+    def run(self) -> int:
+        """Keeps the run that rank 0 asks for; returns the exit code.
+
+        Raises EOFError where rank 0 is gone before there is a run.
+        """
+        begin: Begin = self._line.hear(FromRank)
+        options = CollectiveOptions.of(begin.options)
+        try:
+            items = plan.build(options, begin.ranks)
+            kept = Kept.open(options, items, begin)
+        except (InputError, StoreError) as error:
+            self._say(str(error))
+            self._line.say(Refused(2 if isinstance(error, InputError) else 1))
+            return 0
+        with kept:
+            meeting = self._listener.meeting
+            self._line.say(
+                Accepted(
+                    queue=[item.index for item in kept.queue],
+                    repeat=kept.repeat,
+                    seed=kept.seed,
+                    addresses=list(meeting.addresses),
+                    port=meeting.port,
+                    token=meeting.token,
+                )
+            )
+            total = sum(cost_s(item, options) for item in kept.queue)
+            self._say(
+                f"{len(kept.queue)} records into {kept.folder}; about {max(1, round(total))} s to go",
+                plain=True,
+            )
+            printer = CollectivePrinter(self._output, options.start, begin.hosts, options.confidence)
+            try:
+                return self._keep(kept, options, begin, printer)
+            except StoreError as error:
+                self._say(str(error))
+                self._end_ranks()
+                return 1
+
+    def _keep(self, kept: Kept, options: CollectiveOptions, begin: Begin, printer: CollectivePrinter) -> int:
+        rows = begin.form == "table"
+        left = iter(kept.queue)
+        item = next(left, None)
+        started = datetime.now(timezone.utc)
+        deadline = time.monotonic() + _STARTING_S
+
+        def store(measurement: Measurement) -> None:
+            assert item is not None
+            record = make_record(item, options, kept.repeat, kept.seed, begin.ranks, started, measurement)
+            kept.writer.append(record)
+            if rows:
+                self._print(lambda: printer.row(record))
+
+        while True:
+            try:
+                message = self._hear(deadline)
+            except (_Lost, TimeoutError) as error:
+                measurement = self._obituary(error, options, item)
+                if item is not None:  # also where it had not been begun: the run has ended there
+                    store(measurement)
+                self._end_ranks()
+                count = kept.writer.count
+                self._say(f"{measurement.reason}; {count} record{'s' * (count != 1)} kept in {kept.folder}")
+                return 1
+            if isinstance(message, Watch):
+                if message.unreachable:
+                    ranks = ", ".join(map(str, message.unreachable))
+                    self._say(f"ranks that cannot be watched, because no connection reaches rank 0: {ranks}")
+            elif isinstance(message, Next):
+                assert item is not None
+                self._doing = "starting"
+                started = datetime.now(timezone.utc)
+                deadline = time.monotonic() + timeout_s(item, options)
+            elif isinstance(message, Doing):
+                self._doing = message.what
+            elif isinstance(message, Done):
+                store(message.measurement)
+                item, self._doing = next(left, None), "starting"
+                deadline = time.monotonic() + _STARTING_S
+                self._line.say(Go())
+            elif isinstance(message, End):
+                self._print(printer.finish if rows else lambda: kept.print(begin.form, self._output))
+                for connection in self._links.values():
+                    link.dismiss(connection)
+                self._line.say(Finished(kept.exit_code()))
+                return 0
+
+    def _hear(self, deadline: float) -> Any:
+        """Rank 0's next message, while ranks connect.
+
+        Raises:
+            _Lost: a rank is gone, or was told to end; all that was heard of it is in the trouble.
+            TimeoutError: nothing came until ``deadline``.
+        """
+        while True:
+            message = self._line.next(FromRank)
+            if message is not None:  # also what was said before a rank went
+                return message
+            if self._trouble.gone or self._trouble.told:
+                until = time.monotonic() + _GRACE_S
+                while (left := until - time.monotonic()) > 0:
+                    self._attend(left)
+                if self._line.waiting():
+                    continue
+                raise _Lost
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._attend(left)
+
+    def _attend(self, timeout_s: float) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            if key.fileobj is self._listener.socket:
+                accepted = self._listener.accept()
+                if accepted is not None:
+                    connection, rank = accepted
+                    self._links[rank] = connection
+                    self._selector.register(connection, selectors.EVENT_READ, rank)
+            elif key.fileobj is self._line.socket:
+                try:
+                    self._line.receive()
+                except EOFError:
+                    self._selector.unregister(self._line.socket)
+                    self._note_gone(0)
+            else:
+                self._attend_link(key.data)
+
+    def _attend_link(self, rank: int) -> None:
+        connection = self._links[rank]
+        try:
+            said = connection.recv(64)
+        except OSError:
+            said = b""
+        if said:
+            self._trouble.told.append(rank)
+            self._trouble.signals += said
+            return
+        self._selector.unregister(connection)
+        self._note_gone(rank)
+
+    def _note_gone(self, rank: int) -> None:
+        if rank not in self._trouble.told and rank not in self._trouble.gone:
+            self._trouble.gone.append(rank)
+
+    def _obituary(self, error: Exception, options: CollectiveOptions, item: Item | None) -> Measurement:
+        if isinstance(error, TimeoutError):
+            limit_s = _STARTING_S if item is None else timeout_s(item, options)
+            reason = (
+                f"no result after {limit_s:.4g} s (while {self._doing}): raise --timeout if it is only slow"
+            )
+            return Measurement(status="timeout", reason=reason)
+        if self._trouble.gone:
+            reason = (
+                f"rank {self._trouble.gone[0]} died while {self._doing}: what the launcher and the rank "
+                "itself say stands on standard error; go on without this record by --resume"
+            )
+            return Measurement(status="crashed", reason=reason)
+        name = signal.Signals(self._trouble.signals[0]).name
+        reason = f"stopped from outside ({name} to rank {self._trouble.told[0]}): go on with --resume"
+        return Measurement(status="interrupted", reason=reason)
+
+    def _end_ranks(self) -> None:
+        for connection in self._links.values():
+            link.end(connection)
+        # Where no connection reaches it, it is still this process's parent, if it lives.
+        if 0 not in self._links and self._rank_0 == os.getppid():
+            os.kill(os.getppid(), signal.SIGKILL)
+
+    def _print(self, write: Any) -> None:
+        # The launcher may be gone, and with it whoever read what is printed; the run is kept.
+        with contextlib.suppress(OSError):
+            write()
+
+    def _say(self, sentence: str, *, plain: bool = False) -> None:
+        def write() -> None:
+            print(sentence if plain else f"microbench: {sentence}", file=self._messages, flush=True)
+
+        self._print(write)
+
+
+def main(arguments: list[str]) -> int:
+    """``arguments``: the descriptor of the connection to rank 0."""
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # launchers that end everything: the record is written first
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "sched_setaffinity"):  # rank 0 may be bound to one processor, which it needs for itself
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    connection = socket.socket(fileno=int(arguments[0]))
+    try:
+        with contextlib.closing(Keeper(Line(connection), sys.stdout, sys.stderr, os.getppid())) as keeper:
+            return keeper.run()
+    except EOFError:  # rank 0 went before there was a run
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""The MPI library that mpi4py has loaded, as the compiled module needs it: functions by address, handles by value."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from microbench import extensions
+from microbench.errors import InputError
+from microbench.mpi import launcher
+
+_FUNCTIONS = (
+    *("Barrier", "Send", "Recv", "Isend", "Irecv", "Wait", "Start", "Request_free", "Op_create", "Op_free"),
+    *("Allreduce", "Iallreduce", "Allreduce_init"),
+    *("Reduce_scatter_block", "Ireduce_scatter_block", "Reduce_scatter_block_init"),
+    *("Allgather", "Iallgather", "Allgather_init", "Bcast", "Ibcast", "Bcast_init"),
+    *("Alltoall", "Ialltoall", "Alltoall_init"),
+)
+_HANDLES = (
+    *("DOUBLE", "FLOAT", "INT32_T", "UINT16_T"),
+    *("SUM", "MAX", "MIN", "INFO_NULL"),
+)
+
+
+@dataclass(frozen=True)
+class Mpi:
+    """An initialised MPI: mpi4py's module, the compiled module and what the latter knows of the library."""
+
+    MPI: Any
+    compiled: Any
+    library: Any
+
+    def communicator(self, group: Any) -> Any:
+        """mpi4py's communicator ``group`` for the compiled module; ``group`` must live as long."""
+        return self.compiled.Communicator(
+            self.library, self.MPI._handleof(group), group.Get_rank(), group.Get_size()
+        )
+
+
+def load() -> Mpi:
+    """Loads and initialises MPI.
+
+    Raises:
+        InputError: mpi4py, an MPI library or the compiled module is missing.
+    """
+    # The ranks' own threads would take processors from other ranks; must stand before OpenMP's library is loaded.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        import mpi4py
+    except ImportError as error:
+        raise InputError(f"collectives need mpi4py and an MPI library: {launcher.HOW_TO_GET}") from error
+    mpi4py.rc.initialize = False
+    mpi4py.rc.threads = False  # one thread of each rank calls MPI; locks would be timed
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"mpi4py finds no MPI library ({reason}): {launcher.HOW_TO_GET}") from error
+    try:
+        compiled: Any = extensions.load("microbench._mpi")
+    except ImportError as error:
+        raise InputError(f"microbench._mpi cannot be imported ({error}): install microbench again") from error
+    if not MPI.Is_initialized():
+        MPI.Init()
+    loaded = ctypes.CDLL(MPI.__file__)
+    addresses = {}
+    for name in (f"MPI_{function}" for function in _FUNCTIONS):
+        function = getattr(loaded, name, None)  # those of MPI 4 are not in every library
+        if function is not None:
+            addresses[name] = ctypes.cast(function, ctypes.c_void_p).value
+    handles = {f"MPI_{name}": MPI._handleof(getattr(MPI, name)) for name in _HANDLES}
+    in_place = int(MPI.IN_PLACE) % 2**64
+    return Mpi(MPI, compiled, compiled.Library(addresses, handles, in_place))

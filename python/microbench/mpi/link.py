@@ -1,0 +1,138 @@
+"""A connection of every rank to the keeper of the run, over which nothing is said until something goes wrong.
+
+When a rank dies, its connection closes at once, on whatever host it ran: so the keeper knows who was first before the
+launcher ends all the others. A signal to a rank is passed on by the interpreter's own handler even while the rank is
+inside MPI. And the keeper can end ranks that hang.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import select
+import signal
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+
+_CONNECTING_S = 3.0
+_GREETING = struct.Struct("!16sI")
+_END = b"e"
+_DISMISSED = b"d"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIOCGIFADDR = 0x8915  # linux/sockios.h: the IPv4 address of an interface
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the keeper is found, and the word by which it knows its own ranks."""
+
+    addresses: tuple[str, ...]
+    port: int
+    token: bytes
+
+
+class Listener:
+    """The keeper's side: takes the ranks' connections."""
+
+    def __init__(self) -> None:
+        self.socket = socket.create_server(("", 0))
+        self.meeting = Meeting(_addresses(), self.socket.getsockname()[1], secrets.token_bytes(16))
+
+    def accept(self) -> tuple[socket.socket, int] | None:
+        """The next connection and its rank; None for a stranger's."""
+        connection, _ = self.socket.accept()
+        connection.settimeout(_CONNECTING_S)
+        try:
+            token, rank = _GREETING.unpack(_exactly(connection, _GREETING.size))
+        except OSError:
+            token, rank = b"", 0
+        if not secrets.compare_digest(token, self.meeting.token):
+            connection.close()
+            return None
+        connection.sendall(self.meeting.token)
+        return connection, rank
+
+
+def end(connection: socket.socket) -> None:
+    """Tells the rank at the other end to end at once."""
+    with contextlib.suppress(OSError):
+        connection.send(_END)
+
+
+def dismiss(connection: socket.socket) -> None:
+    """Tells the rank at the other end that all is done: it may end as it likes."""
+    with contextlib.suppress(OSError):
+        connection.send(_DISMISSED)
+
+
+class Link:
+    """The rank's side: connects, passes signals on, and ends this process when it is told to.
+
+    Attributes:
+        connected: whether the keeper was reached; a network may forbid that, and then nobody watches this rank.
+    """
+
+    def __init__(self, meeting: Meeting, rank: int) -> None:
+        self._socket = _connect(meeting, rank)
+        self.connected = self._socket is not None
+        if self._socket is None:
+            return
+        self._socket.setblocking(False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)  # the keeper decides what it means
+        signal.set_wakeup_fd(self._socket.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self._socket is not None
+        while True:
+            select.select([self._socket], [], [])
+            try:
+                said = self._socket.recv(1)
+            except BlockingIOError:
+                continue
+            except OSError:
+                said = b""
+            if said == _DISMISSED:
+                return
+            if said in (b"", _END):  # without its keeper a run is nothing
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _connect(meeting: Meeting, rank: int) -> socket.socket | None:
+    for address in meeting.addresses:
+        with contextlib.suppress(OSError):
+            connection = socket.create_connection((address, meeting.port), _CONNECTING_S)
+            try:
+                connection.sendall(_GREETING.pack(meeting.token, rank))
+                if secrets.compare_digest(_exactly(connection, len(meeting.token)), meeting.token):
+                    return connection
+            except OSError:
+                pass
+            connection.close()
+    return None
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    received = b""
+    while len(received) < count:
+        chunk = connection.recv(count - len(received))
+        if not chunk:
+            raise ConnectionResetError("closed before it had said who it is")
+        received += chunk
+    return received
+
+
+def _addresses() -> tuple[str, ...]:
+    """IPv4 addresses of this host's interfaces, its own loop first: most ranks are on it."""
+    found = ["127.0.0.1"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode()[:15])
+            with contextlib.suppress(OSError):  # an interface without an address
+                found.append(socket.inet_ntoa(fcntl.ioctl(probe, _SIOCGIFADDR, request)[20:24]))
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,226 @@
+"""What every rank does of a measurement; `team.Team` calls these methods on all ranks at a time."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microbench.collective import ELEMENT_TYPES
+from microbench.errors import InputError
+from microbench.mpi.clocks import Alignment
+from microbench.mpi.library import Mpi
+from microbench.mpi.link import Link, Meeting
+from microbench.mpi.operands import Operands, comparison
+from microbench.topology import allowed_cpus, physical_cores
+from microbench.verification import Check, numpy_type
+
+# What no collective here leaves in an output: NaN in every floating-point type, a large negative int32.
+_POISON = {"f": 0xFF, "V": 0xFF, "i": 0xAA}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One configuration.
+
+    ``nodes`` has the number of each rank's node; ``sparse`` says that only few elements of each rank count, and
+    ``rounded_to`` as which type elements travel, where that is not their own.
+    """
+
+    kernel: str
+    library: str
+    algorithm: str
+    precision: str
+    elements: int
+    form: str
+    nodes: tuple[int, ...]
+    op: str = "sum"
+    place: str = "out_of_place"
+    root: int = 0
+    sparse: bool = False
+    rounded_to: str = ""
+
+
+@dataclass(frozen=True)
+class StartRule:
+    """How repetitions start; see kernels/common/synchronised.hpp."""
+
+    window: bool
+    slack_s: float
+    yielding: bool
+    compute: int = -1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank runs. ``clock`` is the same for ranks of one machine: they read the same monotonic clock."""
+
+    node: str
+    clock: str
+    pid: int
+    cpus: tuple[int, ...]
+
+
+Repetitions = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Agreed start on rank 0's clock, own start and own end on the own clock, in seconds, by repetition."""
+
+
+class Member:
+    """One rank. ``measured`` carries the collectives, ``agreement`` what is said beside them."""
+
+    def __init__(self, mpi: Mpi, agreement: Any) -> None:
+        self._mpi = mpi
+        self._groups = (mpi.MPI.COMM_WORLD.Dup(), agreement)
+        self._measured = mpi.communicator(self._groups[0])
+        self._agreement = mpi.communicator(self._groups[1])
+        self.rank: int = agreement.Get_rank()
+        self.ranks: int = agreement.Get_size()
+        self._clock: Any = None  # until set_clock
+        self._collective: Any = None
+        self._job: Job | None = None
+        self._link: Link | None = None
+
+    def place(self) -> Place:
+        """Where this rank runs."""
+        return Place(socket.gethostname(), _clock(), os.getpid(), allowed_cpus())
+
+    def number_of_node(self) -> int:
+        """The number of this rank's node, counted by the first rank of each; ranks of a node can share memory."""
+        group = self._mpi.MPI.COMM_WORLD
+        node = group.Split_type(self._mpi.MPI.COMM_TYPE_SHARED)
+        first = node.allreduce(self.rank, op=self._mpi.MPI.MIN)
+        node.Free()
+        return sorted(set(group.allgather(first))).index(first)
+
+    def bind(self, places: tuple[int | None, ...]) -> None:
+        """Binds this rank to the processor of its place among its machine's ranks, by rank; None leaves it alone."""
+        place = places[self.rank]
+        if place is not None:
+            cores = physical_cores()
+            cpus = (*cores, *(cpu for cpu in allowed_cpus() if cpu not in cores))
+            os.sched_setaffinity(0, {cpus[place]})
+
+    def meet(self, meeting: Meeting) -> bool:
+        """Connects to the keeper of the run; whether it could be reached."""
+        self._link = Link(meeting, self.rank)
+        return self._link.connected
+
+    def clock_base(self) -> int:
+        """The monotonic clock now, in nanoseconds."""
+        now: int = self._mpi.compiled.RankClock.now_ns()
+        return now
+
+    def set_clock(self, bases_ns: tuple[int, ...]) -> None:
+        """Counts time from this rank's of ``bases_ns`` on the monotonic clock."""
+        self._clock = self._mpi.compiled.RankClock(bases_ns[self.rank])
+
+    def align(self, alignments: tuple[Alignment, ...]) -> None:
+        """Brings this rank's clock to rank 0's."""
+        mine = alignments[self.rank]
+        self._clock.align(mine.offset_s, mine.drift, mine.reference_s)
+
+    def estimate_offsets(self, rounds: int) -> list[tuple[float, float, float]]:
+        """On rank 0 an exchange a rank; see kernels/common/synchronised.hpp."""
+        found: list[tuple[float, float, float]] = self._mpi.compiled.estimate_offsets(
+            self._agreement, self._clock, rounds
+        )
+        return found
+
+    def open(self, job: Job) -> tuple[str, int]:
+        """Makes one collective ready; returns its implementation and the bytes of its workspace."""
+        self.close()
+        if job.root >= self.ranks:
+            raise self._mpi.compiled.Unsupported(f"there is no rank {job.root} to be root of {self.ranks}")
+        self._collective = self._mpi.compiled.Collective(
+            self._measured,
+            kernel=job.kernel,
+            library=job.library,
+            algorithm=job.algorithm,
+            type=ELEMENT_TYPES[job.precision].storage,
+            op=job.op,
+            elements=job.elements,
+            in_place=job.place == "in_place",
+            form=job.form,
+            root=job.root,
+            nodes=list(job.nodes),
+        )
+        self._job = job
+        return self._collective.implementation, self._collective.workspace_bytes
+
+    def close(self) -> None:
+        """Gives the collective's memory back."""
+        self._collective = None
+
+    def verify(self, seed: int, exact: bool) -> tuple[Check, float]:
+        """Executes once on fresh inputs, the output poisoned before; what came of it, and the seconds it took."""
+        job = self._opened()
+        storage = ELEMENT_TYPES[job.precision].storage
+        operands = Operands(
+            seed, storage, job.rounded_to or storage, self.ranks, job.op, exact, job.sparse and exact
+        )
+        given = self._collective.input(storage).view(numpy_type(storage))
+        output = self._collective.output(storage)
+        output[:] = _POISON[np.dtype(numpy_type(storage)).kind]
+        share = job.elements // self.ranks
+        if job.kernel != "broadcast" or self.rank == job.root:
+            operands.fill(given, self.rank)
+        start = StartRule(window=False, slack_s=0.0, yielding=True)
+        _, began, ended = self.measure(1, start)
+        result = output.view(numpy_type(storage))
+        found = comparison(self._tolerance(operands))
+        if job.kernel == "allreduce":
+            operands.compare_combined(result, 0, found)
+        elif job.kernel == "reduce_scatter":
+            operands.compare_combined(result, self.rank * share, found)
+        elif job.kernel == "broadcast":
+            operands.compare_copied(result, job.root, 0, found)
+        else:
+            for rank in range(self.ranks):
+                first = self.rank * share if job.kernel == "alltoall" else 0
+                operands.compare_copied(result[rank * share : (rank + 1) * share], rank, first, found)
+        return found.result(), float(ended[0] - began[0])
+
+    def measure(self, repetitions: int, start: StartRule) -> Repetitions:
+        """Executes so often; see kernels/common/synchronised.hpp."""
+        rule = self._mpi.compiled.Start(
+            window=start.window, slack_s=start.slack_s, yielding=start.yielding, compute=start.compute
+        )
+        found: Repetitions = self._collective.measure(self._agreement, self._clock, repetitions, rule)
+        return found
+
+    def computing_rounds(self, seconds: float) -> int:
+        """Rounds of the computation used for overlap that take about ``seconds`` on this rank."""
+        probe = 100_000
+        shortest_s: float = min(self._mpi.compiled.time_computing(probe) for _ in range(5))
+        return max(1, round(probe * seconds / shortest_s))
+
+    def time_computing(self, rounds: int) -> float:
+        """Median seconds of the computation used for overlap, alone on this rank."""
+        return float(np.median([self._mpi.compiled.time_computing(rounds) for _ in range(11)]))
+
+    def _tolerance(self, operands: Operands) -> float:
+        job = self._opened()
+        if job.kernel not in ("allreduce", "reduce_scatter"):
+            return 0.0
+        if job.sparse:  # what is left out is at most everything
+            return 0.0 if operands.exact else 1.0
+        return operands.tolerance
+
+    def _opened(self) -> Job:
+        if self._job is None:
+            raise InputError("nothing was opened")
+        return self._job
+
+
+def _clock() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = Path("/proc/self/ns/time")  # one of its own shifts the monotonic clock
+        return f"{boot} {namespace.readlink()}" if namespace.is_symlink() else boot
+    except OSError:  # not Linux: nobody shares a clock
+        return f"{socket.gethostname()} {os.getpid()}"
