@@ -10,9 +10,24 @@ from pathlib import Path
 import pytest
 
 import microbench
+from microbench.commands import NAMES
 
 PACKAGE = Path(microbench.__file__).parent
-COMPILED = {"microbench._cpu", "microbench._onednn", "microbench._probe"}
+COMPILED = {f"microbench.{name}" for name in ("_cpu", "_onednn", "_probe", "_cuda", "_mpi")}
+READERS = (
+    "store.py",
+    "figures.py",
+    "formats.py",
+    "summarise.py",
+    "sources.py",
+    "roofline.py",
+    "published/*.py",
+    "comparison/*.py",
+    "report/*.py",
+    "model/*.py",
+    "network/*.py",
+    "study/*.py",
+)
 MEASURING = {"microbench.runner", "microbench.worker", "microbench.process", "microbench.measuring"}
 
 
@@ -52,7 +67,7 @@ def test_statistics_know_arrays_only(path: Path) -> None:
     assert imports(path) == set()
 
 
-@pytest.mark.parametrize("path", modules("store.py", "figures.py", "formats.py", "summarise.py"), ids=name_of)
+@pytest.mark.parametrize("path", [path for path in modules(*READERS) if path.name != "measure.py"], ids=name_of)
 def test_readers_of_stores_need_no_measuring(path: Path) -> None:
     forbidden = COMPILED | MEASURING | {"microbench.backends"}
     assert not {name for name in imports(path) if any(name.startswith(each) for each in forbidden)}
@@ -82,7 +97,9 @@ def test_nothing_above_the_backends_names_one() -> None:
         assert '"cuda"' not in path.read_text(), path.name
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["gemm", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in ("gemm", *NAMES)), ["--version"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"
@@ -91,7 +108,8 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         f"    main({arguments!r})\n"
         "except SystemExit:\n"
         "    pass\n"
-        "heavy = {'numpy', 'scipy', 'pandas', 'rich', 'tabulate', 'ml_dtypes'} & set(sys.modules)\n"
+        "heavy = {'numpy', 'scipy', 'pandas', 'rich', 'tabulate', 'ml_dtypes', 'plotly', 'matplotlib'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

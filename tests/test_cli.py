@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -231,36 +230,3 @@ def test_list_and_device_say_what_is_here(tmp_path: Path) -> None:
     assert device.returncode == 0
     assert "openblas" in device.stdout
     assert max(map(len, device.stdout.splitlines())) <= 100
-
-
-def commands(page: Path) -> list[str]:
-    blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [line[line.index("python -m microbench") :] for line in lines if "python -m microbench" in line]
-
-
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-# What a sweep of the docs is cut down to: one size of DeepBench's, few samples.
-SHORT = {
-    "gemm": [*QUICK, "--where", "m=1760", "n=16", "k=1760"],
-    "conv": [*QUICK, "--where", "w=7", "c=512", "k=512", "n=1"],
-    "rnn": [*QUICK, "--where", "hidden_size=512", "batch_size=32", "time_steps=1"],
-}
-
-
-@pytest.mark.parametrize("command", [command for page in PAGES for command in commands(page)])
-def test_commands_of_the_docs_work(command: str, tmp_path: Path) -> None:
-    words = shlex.split(command, comments=True)[3:]
-    (tmp_path / "my_sizes.csv").write_text("m,n,k,suite\n1760,16,1760,inference\n")
-    if "--resume" in words or words[0] == "show":
-        folder = next(word for word in words if "runs/" in word)
-        start = call(["gemm", *SHORT["gemm"], "--library", "openblas", "--output", folder], tmp_path)
-        assert start.returncode in (0, 1), start.stderr
-    elif words[0] in SHORT:
-        words += QUICK if "--problem" in words or "smoke" in words else SHORT[words[0]]
-        words += ["--repeat", "2"] if "--repeat" in words else []
-    elif words[0] == "selftest":
-        words += ["--max-time", "0.01", "--runs", "2"]
-    process = call(words, tmp_path)
-    assert process.returncode in (0, 1), process.stderr
-    assert "Traceback" not in process.stderr

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 from microbench import commands
 from microbench.arguments import MEASURED, parser
+from microbench.collective import COLLECTIVES
 from microbench.commands.measured import sweep
 from microbench.errors import InputError, StoreError
+from microbench.mpi import launcher
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,9 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = given.pop("command")
         if name in MEASURED:
             return sweep(name, given, command)
+        if name in COLLECTIVES:
+            from microbench.mpi.command import sweep as sweep_collective
+
+            return sweep_collective(name, given, command)
         return commands.load(name).run(given, command)
     except InputError as error:
-        print(f"microbench: {error}", file=sys.stderr)
+        if launcher.speaks():  # of several ranks one says it
+            print(f"microbench: {error}", file=sys.stderr)
         return 2
     except StoreError as error:
         print(f"microbench: {error}", file=sys.stderr)

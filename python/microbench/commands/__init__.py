@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, Protocol, cast
 
-NAMES = ("list", "device", "show", "selftest")
+NAMES = ("list", "device", "show", "report", "selftest", "compare", "check", "study", "simulate", "model")
 
 
 class Command(Protocol):
