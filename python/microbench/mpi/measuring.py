@@ -36,8 +36,8 @@ _LATE_SHARE = 0.01
 _SLACK_S = 20e-6
 _LONGEST_SLACK_S = 20e-3
 _LATE_RARELY = 0.05
-# Repetitions are given up that late ones have multiplied by so many, or that last so many times longer than without; but
-# not before there were so many late ones.
+# Repetitions are given up that late ones have multiplied by so many, or that last so many times longer than without;
+# but not before there were so many late ones.
 _ATTEMPTS = 10
 _PATIENCE = 2
 _WARMING_S = 3.0

@@ -1,0 +1,264 @@
+"""Least squares on logarithms, refitted without each group in turn: coefficients, intervals, analysis of variance.
+
+The refits serve three ends: the covariance of the coefficients (the cluster jackknife CV3, of which HC3 is the case
+of groups of one; MacKinnon, Nielsen & Webb, *Journal of Applied Econometrics* 38, 2023), the errors of predicting what
+was not measured, and prediction intervals (`microbench.model.prediction`). None of them takes residuals to be normal,
+of equal spread or independent within a group.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microbench.errors import InputError
+from microbench.model.data import Observation
+from microbench.model.design import Array, Design, seen
+
+_SINGULAR = 1e-12
+_SURELY_REGULAR = 1e-4
+_NO_SPREAD = 1e-12
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fitted model.
+
+    Attributes:
+        times: logarithms of the observed times in seconds.
+        matrix: of the design, all columns.
+        coefficients: of all columns; 0 of those that are not kept.
+        groups: for each observation the number of its group.
+        without: coefficients (groups, columns) with each group left out.
+        unseen: for each group the directions, in scaled columns, that the other groups do not show.
+        results: statsmodels' results on the kept columns.
+    """
+
+    design: Design
+    observations: tuple[Observation, ...]
+    times: Array
+    matrix: Array
+    coefficients: Array
+    groups: NDArray[np.intp]
+    names: tuple[Hashable, ...]
+    without: Array
+    unseen: tuple[Array, ...]
+    results: Any
+
+    @property
+    def rank(self) -> int:
+        """Coefficients that were fitted."""
+        return int(self.design.kept.sum())
+
+    @property
+    def residuals(self) -> Array:
+        """Logarithms of observed over fitted time."""
+        found: Array = self.times - self.matrix @ self.coefficients
+        return found
+
+    @property
+    def r_squared(self) -> float | None:
+        """Share of the variance of log(time) that is explained; None where times do not vary."""
+        spread = float(np.sum((self.times - self.times.mean()) ** 2))
+        return 1 - float(self.residuals @ self.residuals) / spread if spread > _NO_SPREAD else None
+
+    @functools.cached_property
+    def left_out_residuals(self) -> Array:
+        """Logarithms of observed time over that predicted without the observation's group; NaN: not predictable."""
+        found = np.empty(len(self.times))
+        for number in range(len(self.names)):
+            members = self.groups == number
+            rows = self.matrix[members]
+            found[members] = self.times[members] - rows @ self.without[number]
+            found[np.flatnonzero(members)[self._unseen_without(number, rows)]] = np.nan
+        return found
+
+    def predicted_without(self, rows: Array) -> Array:
+        """Predicted logarithms of times (groups, rows), each without one group; NaN where the others say nothing."""
+        found: Array = self.without @ rows.T
+        for number in range(len(self.names)):
+            found[number, self._unseen_without(number, rows)] = np.nan
+        return found
+
+    def _unseen_without(self, number: int, rows: Array) -> NDArray[np.bool_]:
+        """For each row whether all groups but this one say nothing about it."""
+        if not self.unseen[number].shape[1]:
+            return np.zeros(len(rows), bool)
+        return ~seen(rows / self.design.scale, self.unseen[number])
+
+    def interval(self, combination: Array, confidence: float) -> tuple[float, tuple[float, float] | None]:
+        """Value and interval of a linear combination (columns,) of coefficients: Student's t with groups - 1 degrees.
+
+        None where the combination rests on a single group.
+        """
+        from scipy.stats import t
+
+        value = float(combination @ self.coefficients)
+        others = self.predicted_without(combination[None, :])[:, 0]
+        if np.isnan(others).any():
+            return value, None
+        count = len(self.names)
+        error = np.sqrt((count - 1) / count * np.sum((others - value) ** 2))
+        half = float(t.ppf((1 + confidence) / 2, count - 1) * error)
+        return value, (value - half, value + half)
+
+
+def logarithms(observations: Sequence[Observation]) -> Array:
+    """Of the times in seconds."""
+    found: Array = np.log(np.array([each.seconds for each in observations], dtype=float))
+    return found
+
+
+def fit(observations: Sequence[Observation], terms: Sequence[str], groups: Sequence[Hashable]) -> Fit:
+    """Fits ``terms`` to the observations, all of which have a time.
+
+    Args:
+        groups: for each observation what is left out together with it.
+
+    Raises:
+        InputError: statsmodels is missing; or there are no more observations than coefficients, or no two groups.
+    """
+    try:
+        from statsmodels.regression.linear_model import OLS  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise InputError(f"model needs statsmodels ({error}): pip install 'microbench[report]'") from error
+    design = Design.of(observations, terms)
+    matrix = design.matrix(observations)
+    names = tuple(dict.fromkeys(groups))
+    places = {name: number for number, name in enumerate(names)}
+    numbers = np.array([places[group] for group in groups], dtype=np.intp)
+    rank = int(design.kept.sum())
+    if len(observations) <= rank or len(names) < 2:
+        raise InputError(
+            f"model: {len(observations)} times are too few for {rank} coefficients: give runs of more problems, or "
+            "fewer devices, precisions, libraries and modes"
+        )
+    times = logarithms(observations)
+    results = OLS(times, matrix[:, design.kept]).fit()
+    coefficients = np.zeros(matrix.shape[1])
+    coefficients[design.kept] = results.params
+    without, unseen = _without(matrix, times, design, numbers, len(names))
+    return Fit(
+        design,
+        tuple(observations),
+        times,
+        matrix,
+        coefficients,
+        numbers,
+        names,
+        without,
+        unseen,
+        results,
+    )
+
+
+def _without(
+    matrix: Array, times: Array, design: Design, groups: NDArray[np.intp], count: int
+) -> tuple[Array, tuple[Array, ...]]:
+    """Coefficients without each group, from X'X and X'y less its share; by eigenvectors where that is singular."""
+    from scipy.linalg import cho_solve
+
+    kept = design.kept
+    scaled = matrix[:, kept] / design.scale[kept]
+    gram, moments = scaled.T @ scaled, scaled.T @ times
+    without = np.zeros((count, matrix.shape[1]))
+    unseen = []
+    order = np.argsort(groups, kind="stable")
+    for number, members in enumerate(np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)):
+        own = scaled[members]
+        rest, moment = gram - own.T @ own, moments - own.T @ times[members]
+        try:
+            factor = np.linalg.cholesky(rest)
+        except np.linalg.LinAlgError:
+            factor = np.zeros((1, 1))
+        if factor.diagonal().min() > _SURELY_REGULAR:
+            solution, directions = cho_solve((factor, True), moment), np.empty((matrix.shape[1], 0))
+        else:
+            values, vectors = np.linalg.eigh(rest)
+            known = values > _SINGULAR * len(values)
+            solution = vectors[:, known] @ ((vectors[:, known].T @ moment) / values[known])
+            directions = np.zeros((matrix.shape[1], int((~known).sum())))
+            directions[kept] = vectors[:, ~known]
+        without[number, kept] = solution / design.scale[kept]
+        unseen.append(directions)
+    return without, tuple(unseen)
+
+
+@dataclass(frozen=True)
+class Variance:
+    """One line of the analysis of variance.
+
+    Attributes:
+        degrees: coefficients that the term adds to the others.
+        sum_of_squares: type II: what the term explains beside all terms that do not contain it.
+        share: of what those leave unexplained.
+        statistic, p_value: of Hotelling's test that all its coefficients are 0, on the cluster jackknife's covariance;
+            None where the groups are too few for it or one coefficient rests on a single group.
+    """
+
+    term: str
+    degrees: int
+    sum_of_squares: float
+    share: float
+    statistic: float | None
+    p_value: float | None
+
+
+def analyse_variance(full: Fit) -> list[Variance]:
+    """The type II table of a fit; terms that add nothing to the others have no degrees of freedom."""
+    found = []
+    groups = [full.names[number] for number in full.groups]
+    for term in full.design.terms:
+        others = [each for each in full.design.terms if each != term and not _contains(each, term)]
+        # Last, so that what it shares with the others is theirs.
+        extended = fit(full.observations, [*others, term], groups)
+        own = extended.design.of_term(term)
+        kept = extended.design.kept.copy()
+        kept[own] = False
+        left = extended.times - _projected(extended.matrix[:, kept], extended.times)
+        unexplained = float(left @ left)
+        explained = max(0.0, unexplained - float(extended.residuals @ extended.residuals))
+        statistic, p_value = _hotelling(extended, own)
+        found.append(
+            Variance(
+                term, len(own), explained, explained / unexplained if unexplained else 0.0, statistic, p_value
+            )
+        )
+    return found
+
+
+def _contains(term: str, part: str) -> bool:
+    """Whether ``part`` is marginal to the interaction ``term``."""
+    return set(part.split(":")) < set(term.split(":"))
+
+
+def _projected(matrix: Array, values: Array) -> Array:
+    orthonormal, _ = np.linalg.qr(matrix)
+    found: Array = orthonormal @ (orthonormal.T @ values)
+    return found
+
+
+def _hotelling(extended: Fit, columns: Sequence[int]) -> tuple[float | None, float | None]:
+    from scipy.stats import f
+
+    count, degrees = len(extended.names), len(columns)
+    combinations = np.eye(extended.matrix.shape[1])[list(columns)]
+    if not 0 < degrees < count:
+        return None, None
+    others = extended.predicted_without(combinations)
+    if np.isnan(others).any():
+        return None, None
+    values = extended.coefficients[list(columns)]
+    deviations = others - values
+    covariance = (count - 1) / count * deviations.T @ deviations
+    try:
+        distance = float(values @ np.linalg.solve(covariance, values))
+    except np.linalg.LinAlgError:
+        return None, None
+    statistic = distance * (count - degrees) / ((count - 1) * degrees)
+    return statistic, float(f.sf(statistic, degrees, count - degrees))

@@ -1,0 +1,125 @@
+"""The model's residuals and errors as figures, which `microbench.report.pictures` draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microbench.figures import one_line
+from microbench.model import Report
+from microbench.model.data import Observation
+from microbench.model.design import Array
+from microbench.report.figure import Axis, Figure, Series
+
+_SECTION = "model"
+
+
+def figures(report: Report) -> list[Figure]:
+    """Residuals over fitted times, their quantiles beside normal ones, and errors at what was left out."""
+    fitted = report.fitted
+    found = [
+        _residuals(report),
+        _quantiles(report),
+        _shares(
+            "problems",
+            "Predicted without the problem: share of the times within a factor",
+            _grouped(fitted.observations, fitted.left_out_residuals, lambda each: each.kernel),
+        ),
+    ]
+    if report.ceiling_residuals:
+        found.append(
+            _shares(
+                "devices",
+                "Predicted from the device's ceilings alone: share of the times within a factor",
+                report.ceiling_residuals,
+            )
+        )
+    return found
+
+
+def _residuals(report: Report) -> Figure:
+    fitted = report.fitted
+    seconds = np.exp(fitted.times - fitted.residuals)
+    kernels = _grouped(fitted.observations, np.arange(len(seconds)), lambda each: each.kernel)
+    return Figure(
+        "model-residuals",
+        _SECTION,
+        "Measured over fitted time",
+        "",
+        Axis("fitted time", log=True, suffix="s"),
+        Axis("measured time / fitted time", log=True, plain=True),
+        tuple(
+            Series(
+                one_line(kernel),
+                "points",
+                seconds[places].tolist(),
+                np.exp(fitted.residuals[places]).tolist(),
+                style=number,
+            )
+            for number, (kernel, places) in enumerate(kernels.items())
+        ),
+    )
+
+
+def _quantiles(report: Report) -> Figure:
+    from scipy.stats import norm
+
+    residuals = np.sort(report.fitted.residuals)
+    count = len(residuals)
+    spread = float(residuals.std())
+    expected = spread * norm.ppf((np.arange(count) + 0.5) / count)
+    # Of many points those that can be told apart: all of the tails, some of the middle.
+    shown = np.unique(
+        np.concatenate(
+            [
+                np.arange(min(count, 100)),
+                np.linspace(0, count - 1, 400).astype(int),
+                np.arange(max(0, count - 100), count),
+            ]
+        )
+    )
+    ends = [float(expected[0]), float(expected[-1])]
+    return Figure(
+        "model-normality",
+        _SECTION,
+        "Quantiles of the residuals beside those of a normal distribution of the same spread",
+        "",
+        Axis("log(measured / fitted), normal"),
+        Axis("log(measured / fitted)"),
+        (
+            Series("residuals", "points", expected[shown].tolist(), residuals[shown].tolist(), style=0),
+            Series("were they normal", "line", ends, ends),
+        ),
+    )
+
+
+def _shares(key: str, title: str, errors: dict[str, Array]) -> Figure:
+    return Figure(
+        f"model-{key}",
+        _SECTION,
+        title,
+        "",
+        Axis("factor between measured and predicted time", log=True, plain=True),
+        Axis("share of the times", share=True),
+        tuple(
+            Series(one_line(name), "steps", factors, shares, style=number)
+            for number, (name, residuals) in enumerate(errors.items())
+            for factors, shares in _steps(residuals)
+        ),
+    )
+
+
+def _steps(residuals: Array) -> Iterator[tuple[list[float], list[float]]]:
+    factors = np.sort(np.exp(np.abs(residuals[np.isfinite(residuals)])))
+    if len(factors):
+        yield [1.0, *factors.tolist()], [0.0, *(np.arange(1, len(factors) + 1) / len(factors)).tolist()]
+
+
+def _grouped(
+    observations: Sequence[Observation], values: NDArray[Any], key: Callable[[Observation], str]
+) -> dict[str, NDArray[Any]]:
+    names = np.array([key(each) for each in observations], dtype=object)
+    return {name: values[names == name] for name in sorted(set(names))}
