@@ -247,13 +247,11 @@ def test_a_rank_that_hangs_ends_the_run_in_time(mpi: Installation, tmp_path: Pat
 
 def test_a_run_that_was_stopped_goes_on(mpi: Installation, tmp_path: Path) -> None:
     with started(mpi, tmp_path) as process:
-        process.send_signal(signal.SIGTERM)
+        # As schedulers do it. MPICH's mpiexec passes its own on when it gets round to it, which may be never.
+        os.kill(rank_process(process.pid, 1), signal.SIGTERM)
         process.wait(30)
         before, last = last_record(tmp_path)
     assert last.status == "interrupted"
-    resumed = mpi.run(3, *COMMAND, "--resume", "--output", "run", "--max-time", "0.1", cwd=tmp_path)
-    assert resumed.returncode == 2
-    assert "--max-time 0.2, not 0.1" in resumed.stderr
     with subprocess.Popen(
         mpi.command(3, *COMMAND, "--resume", "--output", "run"),
         env=mpi.environment(),
@@ -264,7 +262,7 @@ def test_a_run_that_was_stopped_goes_on(mpi: Installation, tmp_path: Path) -> No
         deadline = time.monotonic() + 60
         while len(records(tmp_path / "run")) < len(before) + 1 and time.monotonic() < deadline:
             time.sleep(0.1)
-        process.terminate()
+        os.kill(rank_process(process.pid, 0), signal.SIGTERM)
     indices = [record.index for record in records(tmp_path / "run")]
     assert indices[: len(before) + 1] == [*range(len(before) + 1)]
 

@@ -593,6 +593,30 @@ def test_ranks_that_are_told_to_end_were_interrupted(play: Callable[..., Played]
     assert again.accepted().queue == [0, 1]  # it is measured again
 
 
+def test_ranks_that_go_on_after_a_signal_are_stopped_all_the_same(play: Callable[..., Played]) -> None:
+    played = play()
+    played.accepted()
+    link_1 = played.connect(1)
+    link_1.recv(16)
+    played.line.say(Next())
+    link_1.sendall(b"\x02")
+    stop = threading.Event()
+
+    def go_on() -> None:
+        while not stop.wait(0.01):
+            played.line.say(Doing("sampling"))
+
+    talking = threading.Thread(target=go_on)
+    talking.start()
+    try:
+        assert played.joined() == 1
+    finally:
+        stop.set()
+        talking.join()
+    (record,) = played.records()
+    assert record.status == "interrupted"
+
+
 def test_a_run_that_hangs_times_out(play: Callable[..., Played]) -> None:
     played = play(timeout=0.2)
     played.accepted()

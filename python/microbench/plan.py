@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import itertools
 import random
+import re
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -40,8 +41,10 @@ Enumerate = Callable[[str, str, str, str, Sequence[Row], str], list[list[str]]]
 """Algorithms per problem, for a library, precision, pass and layout; the last argument names one that is
 offered only to who names it, or "auto"."""
 
-# A division of the batch, "im2col@64,fft@64", names algorithms itself.
+# A division of the batch, "microbatch:im2col@64,fft@64", names algorithms itself.
 _DIVISION = "@"
+_DIVIDED = "microbatch:"
+_PART = re.compile(r"(?:([1-9][0-9]*)\*)?([^\s,*]+)@([1-9][0-9]*)")
 
 
 def columns(row: Row) -> dict[str, Scalar]:
@@ -101,6 +104,9 @@ def _known(
     """Of the algorithms asked for by name those that each library offers for some problem."""
     free = {name for name in asked if name == "auto" or _DIVISION in name}
     offered: dict[str, set[str]] = {library: set() for library, *_ in groups}
+    for name in asked:
+        if name.startswith(_DIVIDED):
+            _check_division(name, groups, rows, enumerate_algorithms)
     for named in ["auto", *asked] if set(asked) - free else []:
         if not any(named in names for names in offered.values()):
             for group in groups:
@@ -119,6 +125,44 @@ def _known(
         library: [name for name in asked if name in free or name in names]
         for library, names in offered.items()
     }
+
+
+def _check_division(
+    name: str,
+    groups: Sequence[tuple[str, str, str, str]],
+    rows: Sequence[Row],
+    enumerate_algorithms: Enumerate,
+) -> None:
+    """Raises InputError for what is a division of none of the problems; what is one of some is for them alone."""
+    parts = [_PART.fullmatch(part) for part in name.removeprefix(_DIVIDED).split(",")]
+    if not all(parts):
+        raise InputError(
+            f"--algorithm {name!r}: is no division; write COUNT*ALGORITHM@IMAGES or ALGORITHM@IMAGES, numbers from 1, "
+            f"separated by commas, as in {_DIVIDED}2*im2col@64,im2col@10"
+        )
+    found = [(int(part[1] or 1), part[2], int(part[3])) for part in parts if part]
+    images = sum(count * size for count, _, size in found)
+    fitting = [row for row in rows if columns(row).get("n") == images]
+    if not fitting:
+        batches = sorted({str(columns(row).get("n")) for row in rows}, key=lambda text: (len(text), text))
+        raise InputError(
+            f"--algorithm {name}: divides {images} images, which no problem has; there are {', '.join(batches)}"
+        )
+    for algorithm, size in dict.fromkeys((algorithm, size) for _, algorithm, size in found):
+        if algorithm == "auto":
+            continue
+        resized = [
+            dataclasses.replace(row, problem=dataclasses.replace(row.problem, n=size)) for row in fitting
+        ]
+        names = [each for group in groups for each in enumerate_algorithms(*group, resized, algorithm)]
+        known = sorted({one for each in names for one in each})
+        if known and algorithm not in known:
+            near = difflib.get_close_matches(algorithm, known, 1)
+            raise InputError(
+                f"--algorithm {name}: {algorithm} is offered by no library for {size} images of any of these problems"
+                + (f" (did you mean {near[0]}?)" if near else "")
+                + f"; there are {', '.join(known)}"
+            )
 
 
 def _chosen(option: str, asked: tuple[str, ...], offered: tuple[str, ...]) -> tuple[str, ...]:

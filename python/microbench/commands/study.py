@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-_MEASURING = (
+_OPTIONS = (
     "problems",
     "problem",
     "where",
@@ -18,6 +20,8 @@ _MEASURING = (
     "max_time",
     "time_budget",
 )
+_PLAN = ("batch", "sizes", "rounds", "fills")
+_ROUNDS = 3
 
 
 def add(commands: Any) -> None:
@@ -67,13 +71,12 @@ def add(commands: Any) -> None:
         "--sizes",
         nargs="+",
         type=int,
-        default=[],
         metavar="N",
         help="micro-batches (default: the batch halved 4 times)",
     )
-    measuring.add_argument("--rounds", type=int, default=3, metavar="N", help="of each division (default: 3)")
+    measuring.add_argument("--rounds", type=int, metavar="N", help="of each division (default: 3)")
     measuring.add_argument(
-        "--fills", action="store_true", help="measure the fastest kernels on several fills, too"
+        "--fills", action="store_true", default=None, help="measure the fastest kernels on several fills, too"
     )
     for name in ("problems", "backend", "mode"):
         measuring.add_argument(f"--{name}", metavar="X", help="as for conv")
@@ -88,26 +91,27 @@ def add(commands: Any) -> None:
 
 
 def run(given: dict[str, Any], command: list[str]) -> int:
+    import sys
+
     from microbench import study
-    from microbench.errors import InputError
     from microbench.study import export, plots
-    from microbench.study.microbatch import POLICIES
+    from microbench.study.measure import Interrupted
     from microbench.study.section import DEFAULT_LIMITS, text
 
+    _check(given)
     limits = tuple(given["limits"] or DEFAULT_LIMITS)
-    for option, value, choices in (
-        ("--policy", given["policy"], POLICIES),
-        ("--plot-format", given["plot_format"], plots.FORMATS),
-    ):
-        if value not in choices:
-            raise InputError(f"{option} {value}: there is no such choice; there are {', '.join(choices)}")
     if given["measure"] or given["resume"]:
-        _measure(given, limits, command)
+        try:
+            limits = _measure(given, command)
+        except (Interrupted, KeyboardInterrupt):
+            print(
+                f"microbench: the study in {given['folder']} was stopped: go on with study {given['folder']} --resume",
+                file=sys.stderr,
+            )
+            return 1
     found = study.load(given["folder"])
     if not found.points:
-        raise InputError(
-            f"{given['folder']} has no right result with a known workspace: measure conv --algorithm all"
-        )
+        raise _nothing_to_study(given["folder"])
     question = study.Question(
         limits, given["max_error"], given["policy"], tuple(given["total_workspace"]), given["dominated"]
     )
@@ -117,8 +121,6 @@ def run(given: dict[str, Any], command: list[str]) -> int:
             print(path)
     if given["export"]:
         totals = given["total_workspace"]
-        if len(totals) > 1:
-            raise InputError("--export: give one --total-workspace to choose configurations for")
         export.write(
             given["export"],
             export.configurations(
@@ -128,14 +130,96 @@ def run(given: dict[str, Any], command: list[str]) -> int:
     return 0
 
 
-def _measure(given: dict[str, Any], limits: tuple[int, ...], command: list[str]) -> None:
-    from contextlib import contextmanager
+def _check(given: dict[str, Any]) -> None:
+    """Raises InputError for all that can be known to be wrong before anything is read, measured or written."""
+    import importlib.util
+    import math
+
+    from microbench.errors import InputError
+    from microbench.study import plots
+    from microbench.study.microbatch import POLICIES
+
+    for option, value, choices in (
+        ("--policy", given["policy"], POLICIES),
+        ("--plot-format", given["plot_format"], plots.FORMATS),
+    ):
+        if value not in choices:
+            raise InputError(f"{option} {value}: there is no such choice; there are {', '.join(choices)}")
+    error = given["max_error"]
+    if error is not None and not (math.isfinite(error) and error > 0):
+        raise InputError(f"--max-error {error:g}: must be a number above 0")
+    if not (given["measure"] or given["resume"]):
+        for name in (*_OPTIONS, *_PLAN):
+            if given[name] is not None:
+                option = name.replace("_", "-")
+                raise InputError(
+                    f"--{option}: says what is measured: give it with --measure, or leave it out"
+                )
+    for name in ("batch", "rounds", "sizes"):
+        values = given[name] if isinstance(given[name], list) else [given[name]]
+        if any(value is not None and value < 1 for value in values):
+            raise InputError(f"--{name}: must be at least 1")
+    if given["export"]:
+        if len(given["total_workspace"]) > 1:
+            raise InputError("--export: give one --total-workspace to choose configurations for")
+        _check_destination("--export", given["export"], folder=False)
+    if given["plots"]:
+        _check_destination("--plots", given["plots"], folder=True)
+        if importlib.util.find_spec("matplotlib") is None:
+            raise InputError("--plots needs matplotlib: pip install 'microbench[report]'")
+
+
+def _check_destination(option: str, name: str, *, folder: bool) -> None:
+    """Whether a file, or files in a folder that may have to be made, can be written there."""
+    import os
+    from pathlib import Path
+
+    from microbench.errors import InputError
+
+    path = Path(name)
+    other = "folder" if folder else "file"
+    if path.exists() and path.is_dir() != folder:
+        raise InputError(f"{option} {path}: is {'no' if folder else 'a'} folder: choose another {other}")
+    there = path
+    while folder and not there.exists():
+        there = there.parent
+    if not folder and not path.exists():
+        there = path.parent
+    if not there.exists():
+        raise InputError(f"{option} {path}: there is no folder {there}: make it or choose another file")
+    if (there != path and not there.is_dir()) or not os.access(there, os.W_OK):
+        raise InputError(f"{option} {path}: cannot be written in {there}: choose another {other}")
+
+
+def _nothing_to_study(folder: str) -> Exception:
+    from pathlib import Path
+
+    from microbench.errors import InputError
+    from microbench.store import RUN_FILE, Run
+    from microbench.study.layers import DIVISION, KERNELS
+
+    run = Run.load(folder if (Path(folder) / RUN_FILE).is_file() else Path(folder) / KERNELS)
+    names = [record.algorithm for record in run.summaries()]
+    if names and all(name.startswith(DIVISION) for name in names):
+        return InputError(
+            f"{folder} holds divisions of batches only, which is not what a study starts from: measure the algorithms "
+            "themselves by conv --algorithm all, or everything by study --measure"
+        )
+    return InputError(f"{folder} has no right result with a known workspace: measure conv --algorithm all")
+
+
+def _measure(given: dict[str, Any], command: list[str]) -> tuple[int, ...]:
+    """Measures, or goes on; returns the limits, which a resumed study has of its own."""
+    import dataclasses
+
+    import msgspec
 
     from microbench.errors import InputError
     from microbench.face import Terminal
     from microbench.options import Options
     from microbench.runner import Face
     from microbench.study import measure
+    from microbench.study.section import DEFAULT_LIMITS
 
     @contextmanager
     def watched(name: str) -> Any:
@@ -144,16 +228,57 @@ def _measure(given: dict[str, Any], limits: tuple[int, ...], command: list[str])
             print(f"study: measuring {name}", flush=True)
             yield face
 
-    for option in ("batch", "rounds", *(["sizes"] if given["sizes"] else [])):
-        values = given[option] if isinstance(given[option], list) else [given[option]]
-        if any(value is not None and value < 1 for value in values):
-            raise InputError(f"--{option}: must be at least 1")
-    named = {name: given[name] for name in _MEASURING if given[name] is not None}
-    options = Options.of({"kernel": "conv", "max_time": 1.0, **named})
-    measure.measure(
-        measure.Plan(options, given["batch"], tuple(given["sizes"]), limits, given["rounds"], given["fills"]),
-        given["folder"],
-        resume=given["resume"],
-        command=["microbench", *command],
-        watched=watched,
-    )
+    named = {name: given[name] for name in _OPTIONS if given[name] is not None}
+    of_plan = {
+        name: tuple(given[name]) if isinstance(given[name], list) else given[name]
+        for name in (*_PLAN, "limits")
+        if given[name] is not None
+    }
+    if given["resume"]:
+        asked = measure.stored_plan(given["folder"])
+        before = msgspec.to_builtins(asked) | msgspec.to_builtins(asked.options)
+        now = msgspec.to_builtins(Options.of({"kernel": "conv", **named})) | of_plan
+        for name in (*named, *of_plan):
+            if msgspec.to_builtins(now[name]) != msgspec.to_builtins(before[name]):
+                option = name.replace("_", "-")
+                raise InputError(
+                    f"{given['folder']}: was started with another --{option}: resume it with the same options, or none"
+                )
+    else:
+        asked = dataclasses.replace(
+            measure.Plan(
+                Options.of({"kernel": "conv", "max_time": 1.0, **named}),
+                limits=DEFAULT_LIMITS,
+                rounds=_ROUNDS,
+            ),
+            **of_plan,
+        )
+    with _terminations():
+        measure.measure(
+            asked,
+            given["folder"],
+            resume=given["resume"],
+            command=["microbench", *command],
+            watched=watched,
+        )
+    return asked.limits
+
+
+@contextmanager
+def _terminations() -> Iterator[None]:
+    """SIGTERM between two stages ends a study as SIGINT does."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread alone
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

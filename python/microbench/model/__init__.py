@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from microbench.errors import InputError
 from microbench.model.ceilings import Ceilings
+from microbench.model.data import NESTED
 from microbench.sources import Source
 
 if TYPE_CHECKING:
@@ -26,13 +27,13 @@ LEAST_DEVICES = 3
 
 @dataclass(frozen=True)
 class Effect:
-    """A level of a factor against the reference, all else as in the base case.
+    """A level of a factor against the reference, all else as in the base case; a library or layout with its kernel.
 
     Attributes:
         observations: how many have this level.
         seconds: time of the base case with this level.
-        ratio, low, high: time over that of the base case, and its interval; None: the reference itself, or a level that
-            cannot be told from others, or rests on a single problem.
+        ratio, low, high: time over that with the reference, and its interval; None: the reference itself, or a level
+            that cannot be told from others, or rests on a single problem.
     """
 
     factor: str
@@ -158,7 +159,7 @@ def analyse(
         base_s=base_s,
         alone={factor: levels[0] for factor, levels in fitted.design.levels.items() if len(levels) == 1},
         variances=analyse_variance(fitted),
-        effects=_effects(fitted, base_s, confidence),
+        effects=_effects(fitted, confidence),
         slopes=[
             *_slopes(fitted, confidence),
             *([] if bounded is None else [_bound_slope(bounded, confidence)]),
@@ -193,7 +194,16 @@ def _base(fitted: Fit) -> tuple[dict[str, str], float]:
     import numpy as np
 
     design = fitted.design
-    base = {term: design.levels[term][0] for term in design.terms if term in design.levels}
+    family = design.levels["kernel"][0].split(" ")[0]
+    base = {
+        term: next(
+            level
+            for level in design.levels[term]
+            if level in design.references[term] and (term not in NESTED or level.startswith(f"{family}: "))
+        )
+        for term in design.terms
+        if term in design.levels
+    }
     for size, unit in (("flops", "GFLOP"), ("bytes", "MB")):
         if any(getattr(each, size) for each in fitted.observations):
             scale = {"GFLOP": 1e9, "MB": 1e6}[unit]
@@ -203,27 +213,43 @@ def _base(fitted: Fit) -> tuple[dict[str, str], float]:
     return base, float(np.exp(fitted.coefficients[0]))
 
 
-def _effects(fitted: Fit, base_s: float, confidence: float) -> list[Effect]:
+def _effects(fitted: Fit, confidence: float) -> list[Effect]:
     import numpy as np
 
     design = fitted.design
+
+    def row(factor: str, level: str) -> Any:
+        found = np.zeros(len(design.columns))
+        if level not in design.references[factor]:
+            found[design.columns.index((factor, level))] = 1.0
+        return found
+
     found = []
     for factor in design.terms:
-        levels = design.levels.get(factor, ())
-        for level in levels:
-            count = sum(getattr(each, factor) == level for each in fitted.observations)
-            if level == levels[0]:
-                found.append(Effect(factor, level, count, base_s, None, None, None))
-                continue
-            row = np.zeros(len(design.columns))
-            row[design.columns.index((factor, level))] = 1.0
-            if not design.estimable(row[None, :])[0]:
+        for level in design.levels.get(factor, ()):
+            count = sum(each.level(factor) == level for each in fitted.observations)
+            base = np.zeros(len(design.columns))
+            if factor in NESTED and "kernel" in design.terms:
+                base = row(
+                    "kernel",
+                    next(
+                        each
+                        for each in design.levels["kernel"]
+                        if level.startswith(f"{each.split(' ')[0]}: ")
+                    ),
+                )
+            base[0] = 1.0
+            own = row(factor, level)
+            if not design.estimable(np.array([own, base + own])).all():
                 found.append(Effect(factor, level, count, None, None, None, None))
                 continue
-            value, ends = fitted.interval(row, confidence)
+            seconds = float(np.exp((base + own) @ fitted.coefficients))
+            if level in design.references[factor]:
+                found.append(Effect(factor, level, count, seconds, None, None, None))
+                continue
+            value, ends = fitted.interval(own, confidence)
             low, high = (None, None) if ends is None else (float(np.exp(end)) for end in ends)
-            ratio = float(np.exp(value))
-            found.append(Effect(factor, level, count, base_s * ratio, ratio, low, high))
+            found.append(Effect(factor, level, count, seconds, float(np.exp(value)), low, high))
     return found
 
 

@@ -13,7 +13,7 @@ from microbench.errors import InputError
 from microbench.figures import choices, problem_title
 from microbench.model.ceilings import Ceilings
 from microbench.model.data import WITHOUT_INPUT, Data, Device, Observation, kernel_title, problem_of
-from microbench.model.design import CHOICES
+from microbench.model.design import CHOICES, varying
 from microbench.model.fitting import Fit
 from microbench.model.prediction import interval, most_alike
 from microbench.problem import PRECISIONS, Case
@@ -75,8 +75,9 @@ def parse(text: str) -> Asked:
             conditions[name] = value
         else:
             columns.append(part)
-    if not conditions.get("threads", "1").isdecimal():
-        raise InputError(f"--predict {text!r}: threads is {conditions['threads']!r}; write a number")
+    threads = conditions.get("threads", "1")
+    if not (threads.isdecimal() and threads.isascii() and int(threads[:9]) > 0 and len(threads) < 10):
+        raise InputError(f"--predict {text!r}: threads is {threads!r}; write a number from 1")
     return Asked(text, kernel, ",".join(columns), conditions)
 
 
@@ -120,7 +121,8 @@ def complete(
         default = "fp32" if name == "precision" and "fp32" in levels else most
         values[name] = asked.conditions.get(name, default)
         measured = sorted({str(getattr(each, name)) for each in observations})
-        if name != "threads" and values[name] not in measured:
+        interpolated = name == "threads" and name in varying(observations)
+        if name in asked.conditions and values[name] not in measured and not interpolated:
             raise InputError(
                 f"--predict {asked.text!r}: {name} {values[name]!r} was not measured; there is {', '.join(measured)}"
             )
@@ -169,24 +171,24 @@ def predict(fitted: Fit, case: Observation, confidence: float) -> Prediction:
     """The time of one case.
 
     Args:
-        fitted: the model with device effects, left-out groups being problems; or, for a case of `DESCRIBED`, that with
-            ceilings, left-out groups being devices.
+        fitted: the model with device effects, left-out groups being problems; or, for a device of which only ceilings
+            are known, that with ceilings, left-out groups being devices.
 
     Raises:
         InputError: the observations say nothing about it, because nothing of its device and precision was measured,
             say, or its ceilings are unknown.
     """
-    described = case.device == DESCRIBED
     design = fitted.design
-    if "bound" in design.terms and case.bound_s is None:
+    described = "bound" in design.terms
+    if described and case.bound_s is None:
         raise InputError(
             f"predict {case.title}: of {case.kernel} the operations are unknown, so ceilings say nothing"
         )
     row = design.matrix([case])
     unknown = [
-        f"{factor} {getattr(case, factor)}"
+        f"{factor} {case.level(factor)}"
         for factor in design.terms
-        if factor in design.levels and getattr(case, factor) not in design.levels[factor]
+        if factor in design.levels and case.level(factor) not in design.levels[factor]
     ]
     if unknown or not design.estimable(row)[0]:
         raise InputError(
@@ -228,11 +230,11 @@ def predict(fitted: Fit, case: Observation, confidence: float) -> Prediction:
         groups=len(np.unique(fitted.groups[calibrating])),
         like=like,
         bound_s=case.bound_s,
-        notes=tuple(_notes(case, others, seconds)),
+        notes=tuple(_notes(case, others, seconds, described)),
     )
 
 
-def _notes(case: Observation, others: Sequence[Observation], seconds: float) -> list[str]:
+def _notes(case: Observation, others: Sequence[Observation], seconds: float, described: bool) -> list[str]:
     notes = []
     own = [each for each in others if each.kernel == case.kernel]
     for size, unit in (("flops", "GFLOP"), ("bytes", "GB")):
@@ -243,16 +245,14 @@ def _notes(case: Observation, others: Sequence[Observation], seconds: float) -> 
                 f"{value / 1e9:.3g} {unit} lie outside of what was measured of {case.kernel}, "
                 f"{min(known) / 1e9:.3g} to {max(known) / 1e9:.3g}"
             )
-    pairs = [
-        ("precision", "kernel"),
-        *([] if case.device == DESCRIBED else [("device", "kernel"), ("device", "precision")]),
-    ]
+    pairs = [("kernel", name) for name in ("precision", *CHOICES[:-1])]
+    pairs += [("device", name) for name in ("kernel", "precision", *CHOICES[:-1]) if not described]
     for first, second in pairs:
         if not any(
-            getattr(each, first) == getattr(case, first) and getattr(each, second) == getattr(case, second)
+            each.level(first) == case.level(first) and each.level(second) == case.level(second)
             for each in others
         ):
-            notes.append(f"never measured together: {getattr(case, first)} and {getattr(case, second)}")
+            notes.append(f"never measured together: {case.level(first)} and {case.level(second)}")
     if case.bound_s is not None and seconds < case.bound_s:
         notes.append("below the bound of the device's ceilings, so too short")
     if case.kernel.endswith(WITHOUT_INPUT):

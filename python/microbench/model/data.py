@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 
 from microbench.collective import COLLECTIVES
 from microbench.errors import InputError
-from microbench.figures import RecordSummary, Row, choices, library_title, one_line, problem_title
+from microbench.figures import RecordSummary, Row, choices, fit, library_title, one_line, problem_title
 from microbench.model.ceilings import Ceilings, ceilings_of
 from microbench.problem import Scalar
 from microbench.sources import Source, time_s
 
 MINIMUM_PROBLEMS = 6
 """Different sizes under which no model is fitted: an intercept, two slopes, and something to judge them by."""
+
+NESTED = ("library", "layout")
+"""Factors whose levels belong to one kernel each."""
 
 WITHOUT_INPUT = " (no input)"
 """Ends the kernel's name of recurrent layers that were timed without the product with their input."""
@@ -48,6 +51,16 @@ class Observation:
     bytes: float | None
     bound_s: float | None = None
     seconds: float | None = None
+
+    @property
+    def family(self) -> str:
+        """The kernel without its pass."""
+        return self.kernel.split(" ")[0]
+
+    def level(self, factor: str) -> str:
+        """The level of a factor. Libraries and layouts are those of a kernel: another kernel's are other code."""
+        value = str(getattr(self, factor))
+        return f"{self.family}: {value or 'unnamed'}" if factor in NESTED else value
 
 
 @dataclass(frozen=True)
@@ -142,13 +155,15 @@ def _observations(
 ) -> Iterable[Observation]:
     times: dict[tuple[Hashable, ...], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     first: dict[tuple[Hashable, ...], RecordSummary] = {}
+    failures: dict[str, str] = {}
     for record in source.summaries():
         seconds = time_s(record)
         if record.kernel in COLLECTIVES:
             left_out["collectives depend on ranks and network; `microbench simulate` models them"] += 1
         elif seconds is None or seconds <= 0:
-            reason = f": {record.reason}" if record.reason else ""
-            left_out[one_line(f"no time that may be used, {record.status}{reason}")] += 1
+            reason = f", first because: {fit(one_line(record.reason), 80)}" if record.reason else ""
+            why = f"no time that may be used, {record.status} in {one_line(source.name)}"
+            left_out[failures.setdefault(record.status, why + reason)] += 1
         else:
             key: tuple[Hashable, ...] = (
                 problem_of(record.kernel, record.problem),

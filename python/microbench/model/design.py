@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from microbench.model.data import Observation
+from microbench.model.data import NESTED, Observation
 
 Array = NDArray[np.float64]
 
@@ -40,6 +40,7 @@ class Design:
     Attributes:
         terms: in the order of their columns.
         levels: of each factor, the reference first.
+        references: of each factor the levels that others are held against: one, or one for each kernel (`NESTED`).
         centres: mean logarithm of each size.
         used: per kernel, the sizes that are known of it.
         own_slopes: kernels with slopes of their own.
@@ -52,6 +53,7 @@ class Design:
 
     terms: tuple[str, ...]
     levels: Mapping[str, tuple[str, ...]]
+    references: Mapping[str, frozenset[str]]
     centres: Mapping[str, float]
     used: Mapping[str, frozenset[str]]
     own_slopes: frozenset[str]
@@ -65,6 +67,7 @@ class Design:
     def of(cls, observations: Sequence[Observation], terms: Sequence[str]) -> Design:
         """The design of ``terms`` for these observations, at least one."""
         levels = {factor: _levels(observations, factor) for factor in FACTORS}
+        references = {factor: _references(observations, factor, levels[factor]) for factor in FACTORS}
         centres = {
             size: float(
                 np.mean(np.log([known for each in observations if (known := getattr(each, size))] or [1]))
@@ -80,6 +83,7 @@ class Design:
         bare = cls(
             tuple(terms),
             levels,
+            references,
             centres,
             used,
             own_slopes,
@@ -98,6 +102,7 @@ class Design:
         return cls(
             bare.terms,
             levels,
+            references,
             centres,
             used,
             own_slopes,
@@ -146,8 +151,8 @@ class Design:
             attribute = {"threads": "threads", "bound": "bound_s"}[term]
             logarithms = [float(np.log(getattr(each, attribute))) for each in observations]
             return [term], np.array(logarithms)[:, None]
-        names = list(self.levels[term][1:])
-        present = np.array([getattr(each, term) for each in observations], dtype=object)
+        names = [level for level in self.levels[term] if level not in self.references[term]]
+        present = np.array([each.level(term) for each in observations], dtype=object)
         block = np.array([present == level for level in names], dtype=float).reshape(len(names), len(present))
         return names, block.T
 
@@ -168,7 +173,7 @@ def varying(observations: Sequence[Observation]) -> list[str]:
 
     A library that is the only one of its device is part of the device; so with layouts, modes and threads.
     """
-    found = [factor for factor in _NATURE if len({getattr(each, factor) for each in observations}) > 1]
+    found = [factor for factor in _NATURE if len({each.level(factor) for each in observations}) > 1]
     cells: dict[tuple[str, ...], list[Observation]] = defaultdict(list)
     for each in observations:
         cells[each.device, each.kernel, each.precision].append(each)
@@ -207,15 +212,25 @@ def seen(rows: Array, unseen: Array) -> NDArray[np.bool_]:
 def _problems(observations: Sequence[Observation], factor: str) -> dict[str, int]:
     found: dict[str, set[str]] = defaultdict(set)
     for each in observations:
-        found[getattr(each, factor)].add(each.problem)
+        found[each.level(factor)].add(each.problem)
     return {level: len(problems) for level, problems in found.items()}
 
 
 def _levels(observations: Sequence[Observation], factor: str) -> tuple[str, ...]:
     """By number of problems, then of observations, then by name: the order of the runs changes nothing."""
     problems = _problems(observations, factor)
-    counts = Counter(getattr(each, factor) for each in observations)
+    counts = Counter(each.level(factor) for each in observations)
     return tuple(sorted(problems, key=lambda level: (-problems[level], -counts[level], level)))
+
+
+def _references(observations: Sequence[Observation], factor: str, levels: Sequence[str]) -> frozenset[str]:
+    """The first level, or the first of each kernel."""
+    if factor not in NESTED:
+        return frozenset(levels[:1])
+    families: dict[str, set[str]] = defaultdict(set)
+    for each in observations:
+        families[each.family].add(each.level(factor))
+    return frozenset(min(own, key=levels.index) for own in families.values())
 
 
 def _independent(scaled: Array, rank: int) -> NDArray[np.bool_]:

@@ -145,7 +145,7 @@ def left_out_device(observations: Sequence[Observation], device: str) -> tuple[s
 def _levels_known(case: Observation, design: Design) -> bool:
     """Whether every factor of the model has the case's level."""
     return all(
-        getattr(case, term) in design.levels[term]
+        case.level(term) in design.levels[term]
         for term in design.terms
         if term in design.levels and term != "device"
     )

@@ -27,7 +27,6 @@ class Interval:
     low: float
     high: float
     level: float
-    groups: int
 
 
 def interval(fitted: Fit, row: Array, calibrating: NDArray[np.bool_], confidence: float) -> Interval | None:
@@ -60,7 +59,7 @@ def interval(fitted: Fit, row: Array, calibrating: NDArray[np.bool_], confidence
     lower = -_quantile(-np.concatenate(low), weight, level)
     if not np.isfinite(lower) or not np.isfinite(upper):
         return None
-    return Interval(lower, upper, level, count)
+    return Interval(lower, upper, level)
 
 
 def _quantile(values: Array, weights: Array, level: float) -> float:

@@ -154,7 +154,8 @@ def _effects(report: Report) -> Section:
         rows,
         (
             f"Base case: {base}: {time_text(report.base_s)} by the model. Time: of the base case with this level "
-            "instead; ratio: over the base case's.",
+            "instead (and its kernel); ratio: over the time "
+            "with the reference, called base, of libraries and layouts that of the same kernel.",
         ),
     )
 
@@ -188,13 +189,12 @@ def _left_out_devices(report: Report) -> Section:
         return Section(
             heading, sentences=("There is one device, so none can be left out: give runs of a second one.",)
         )
-    references = [
-        f"{reference} ({', '.join(each.name for each in report.device_errors if each.reference == reference)})"
-        for reference in dict.fromkeys(each.reference for each in report.device_errors)
-    ]
+    taken: dict[str, list[str]] = {}
+    for each in report.device_errors:
+        taken.setdefault(each.reference, []).append(each.name)
     sentences = [
-        "Own factor: median of measured over predicted time, where the prediction takes the device for the one named; "
-        "scaled: errors after this one factor is divided out.",
+        "Own factor: median of measured over predicted time, where the prediction takes the device for the one named "
+        "below; scaled: errors after this one factor is divided out. Always without interactions.",
         "Ceilings: errors where nothing of the device is known but its ceilings."
         if report.bounded
         else f"No errors from ceilings: {report.why_not_bounded}.",
@@ -217,7 +217,7 @@ def _left_out_devices(report: Report) -> Section:
         ),
         (
             *sentences,
-            f"Taken for {', '.join(references)}.",
+            "; ".join(f"Taken for {name}: {', '.join(others)}" for name, others in taken.items()) + ".",
         ),
     )
 

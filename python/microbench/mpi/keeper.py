@@ -76,6 +76,7 @@ class Keeper:
         self._links: dict[int, socket.socket] = {}
         self._trouble = _Trouble()
         self._doing = "starting"
+        self._ended = False
 
     def close(self) -> None:
         """Gives up all connections."""
@@ -181,13 +182,14 @@ class Keeper:
             message = self._line.next(FromRank)
             if message is not None:  # also what was said before a rank went
                 return message
+            if self._ended:
+                raise _Lost
             if self._trouble.gone or self._trouble.told:
                 until = time.monotonic() + _GRACE_S
                 while (left := until - time.monotonic()) > 0:
                     self._attend(left)
-                if self._line.waiting():
-                    continue
-                raise _Lost
+                self._ended = True
+                continue
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError

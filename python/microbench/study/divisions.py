@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from microbench.record import Record
@@ -20,7 +21,7 @@ from microbench.study.layers import (
     point_of,
     usable,
 )
-from microbench.study.microbatch import Kernels, allowed, desirable_set
+from microbench.study.microbatch import POLICIES, Kernels, allowed, desirable_set
 
 # Libraries whose kernels add to the gradient that is there (beta is 1). Of others the gradient of one micro-batch goes
 # to a buffer, which counts as workspace, and is added.
@@ -35,15 +36,20 @@ class Chosen:
 
     Attributes:
         micro_batches: size and kernel of each, the largest first.
-        time_s: predicted: the kernels' times, what adding up gradients takes, and where kernels follow each other that
-            bring weights to forms of their own in the shared workspace, that time too.
+        predicted_s: the kernels' times, what adding up gradients takes, and where kernels follow each other that bring
+            weights to forms of their own in the shared workspace, that time too.
+        time_s: what it is chosen by, see `options`.
+        rounds_s: measured times of the rounds in which all of the layer's divisions were measured beside the undivided
+            batch; empty where it was not among them.
     """
 
     layer: Layer
     batch: int
     micro_batches: tuple[tuple[int, Point], ...]
+    predicted_s: float
     time_s: float
     workspace_bytes: int
+    rounds_s: tuple[float, ...] = ()
 
     @property
     def library(self) -> str:
@@ -66,13 +72,23 @@ class Chosen:
 def options(study: Study, layer: Layer, policy: str, max_error: float | None = None) -> list[Chosen]:
     """What a layer's whole batch can be done by, Pareto-optimal in time and workspace, the fastest first.
 
+    All times of a layer stand on one basis. Where divisions were measured in rounds beside an undivided batch it is
+    that of the rounds: medians of what was measured in them; what was not is predicted and scaled by what the rounds
+    showed of its kind (divided or not), the median of measured over predicted. Else all times are predicted.
+
     Args:
         policy: one of `microbatch.POLICIES`.
         max_error: kernels of larger, or unknown, Frobenius-relative error are left out.
     """
+    return _optimal(candidates(study, layer, policy, max_error))
+
+
+def candidates(study: Study, layer: Layer, policy: str, max_error: float | None = None) -> list[Chosen]:
+    """Like `options`, with those that others beat: every undivided batch, and what smaller policies allow."""
     sizes = study.points[layer]
     batch = max(sizes)
-    found = []
+    found: dict[tuple[str, str], Chosen] = {}
+    asked: set[tuple[str, str]] = set()
     for library in dict.fromkeys(point.library for points in sizes.values() for point in points):
         own = {
             size: [point for point in within(points, max_error=max_error) if point.library == library]
@@ -82,18 +98,65 @@ def options(study: Study, layer: Layer, policy: str, max_error: float | None = N
             size: [_as_part(study, layer, point, size < batch) for point in points]
             for size, points in own.items()
         }
-        for division in desirable_set(allowed(kernels, batch, policy), batch, math.inf):
-            parts = [
-                (size, own[size][place]) for size, place in zip(division.sizes, division.kernels, strict=True)
+        preparations = {size: [point.prepare_s for point in points] for size, points in own.items()}
+        whole = [
+            Chosen(layer, batch, ((batch, point),), point.time_s, point.time_s, point.workspace_bytes)
+            for point in own[batch]
+        ]
+        # All policies, whichever is asked for: what was measured says how far all predictions are off.
+        for each in POLICIES:
+            divided = [
+                Chosen(
+                    layer,
+                    batch,
+                    tuple(
+                        (size, own[size][place]) for size, place in zip(one.sizes, one.kernels, strict=True)
+                    ),
+                    one.time_s,
+                    one.time_s,
+                    one.workspace_bytes,
+                )
+                for one in desirable_set(allowed(kernels, batch, each), batch, math.inf, preparations)
             ]
-            time = division.time_s + _changes_s(parts)
-            found.append(Chosen(layer, batch, tuple(parts), time, division.workspace_bytes))
+            for one in [*whole, *divided]:
+                found.setdefault((library, one.algorithm), one)
+            if POLICIES.index(each) <= POLICIES.index(policy):
+                asked |= {(library, one.algorithm) for one in [*whole, *divided]}
+    return [
+        one
+        for one in _rebased(list(found.values()), beside(study).get(layer, {}))
+        if (one.library, one.algorithm) in asked
+    ]
+
+
+def _optimal(found: Iterable[Chosen]) -> list[Chosen]:
     return pareto(found, lambda chosen: (chosen.time_s, chosen.workspace_bytes))
 
 
-def best_under(candidates: Iterable[Chosen], workspace_limit: float) -> Chosen | None:
+def _rebased(found: Sequence[Chosen], rounds: Mapping[tuple[str, str], tuple[float, ...]]) -> list[Chosen]:
+    measured = [
+        dataclasses.replace(one, time_s=statistics.median(times), rounds_s=times)
+        for one in found
+        if (times := rounds.get((one.library, one.algorithm)))
+    ]
+    drift = {
+        divided: statistics.median([one.time_s / one.predicted_s for one in kind])
+        for divided in (False, True)
+        if (kind := [one for one in measured if one.divided == divided and one.predicted_s > 0])
+    }
+    if len(drift) < 2:
+        return list(found)
+    known = {(one.library, one.algorithm): one for one in measured}
+    return [
+        known.get((one.library, one.algorithm))
+        or dataclasses.replace(one, time_s=one.predicted_s * drift[one.divided])
+        for one in found
+    ]
+
+
+def best_under(found: Iterable[Chosen], workspace_limit: float) -> Chosen | None:
     """The fastest with a workspace strictly below the limit."""
-    fitting = [chosen for chosen in candidates if chosen.workspace_bytes < workspace_limit]
+    fitting = [chosen for chosen in found if chosen.workspace_bytes < workspace_limit]
     return min(fitting, key=lambda chosen: chosen.time_s, default=None)
 
 
@@ -124,6 +187,8 @@ class Outcome:
 
     Attributes:
         predicted_s, measured_s: medians over the rounds; None where none was measured.
+        chosen_s: what it was chosen by: predicted from its kernels as they were measured before all rounds; None where
+            one of them was not.
         ratios: predicted over measured, by round.
         reason: status and reason, where it could not be measured.
     """
@@ -132,6 +197,7 @@ class Outcome:
     batch: int
     library: str
     algorithm: str
+    chosen_s: float | None
     predicted_s: float | None
     measured_s: float | None
     workspace_bytes: int | None
@@ -142,6 +208,11 @@ class Outcome:
     def ratio(self) -> float | None:
         """Median over the rounds of predicted over measured."""
         return statistics.median(self.ratios) if self.ratios else None
+
+    @property
+    def chosen_ratio(self) -> float | None:
+        """What it was chosen by over the median measured."""
+        return self.chosen_s / self.measured_s if self.chosen_s and self.measured_s else None
 
 
 def outcomes(study: Study) -> list[Outcome]:
@@ -155,25 +226,44 @@ def outcomes(study: Study) -> list[Outcome]:
             if usable(record) and (kernel := kernel_of(record)):
                 latest[layer, kernel.size, record.library, kernel.algorithm] = point_of([record])
             continue
-        parts = []
-        for repeats, algorithm, size in parts_of(record.algorithm):
-            if point := latest.get((layer, size, record.library, algorithm)):
-                parts += [(size, point)] * repeats
-        complete = sum(size for size, _ in parts) == batch
-        rounds = groups.setdefault((layer, batch, record.library, record.algorithm), [])
-        rounds.append((_predicted_s(study, layer, parts) if complete else None, record))
-    return [_outcome(*key, rounds) for key, rounds in groups.items()]
+        predicted = _predicted_s(
+            study,
+            layer,
+            record,
+            lambda size, library, algorithm, layer=layer: latest.get((layer, size, library, algorithm)),
+        )
+        groups.setdefault((layer, batch, record.library, record.algorithm), []).append((predicted, record))
+    return [_outcome(study, *key, rounds) for key, rounds in groups.items()]
 
 
-def _predicted_s(study: Study, layer: Layer, parts: Sequence[tuple[int, Point]]) -> float:
+def _predicted_s(
+    study: Study, layer: Layer, record: Record, known: Callable[[int, str, str], Point | None]
+) -> float | None:
+    """The time of a division's record from its kernels' by ``known``; None where one of them is not known."""
+    parts = []
+    for repeats, algorithm, size in parts_of(record.algorithm):
+        point = known(size, record.library, algorithm)
+        if point is None:
+            return None
+        parts += [(size, point)] * repeats
     # The first gradient is written where it belongs, the others are added.
     times = [_as_part(study, layer, point, place > 0)[0] for place, (_, point) in enumerate(parts)]
     return math.fsum(times) + _changes_s(parts)
 
 
 def _outcome(
-    layer: Layer, batch: int, library: str, algorithm: str, rounds: Sequence[tuple[float | None, Record]]
+    study: Study,
+    layer: Layer,
+    batch: int,
+    library: str,
+    algorithm: str,
+    rounds: Sequence[tuple[float | None, Record]],
 ) -> Outcome:
+    before = {
+        (size, point.library, point.algorithm): point
+        for size, points in study.points.get(layer, {}).items()
+        for point in points
+    }
     good = [(predicted, record) for predicted, record in rounds if predicted and usable(record)]
     measured = [record.median_s for _, record in good if record.median_s]
     predicted = [time for time, _ in good if time]
@@ -183,6 +273,7 @@ def _outcome(
         batch,
         library,
         algorithm,
+        _predicted_s(study, layer, rounds[0][1], lambda *key: before.get(key)),
         statistics.median(predicted) if good else None,
         statistics.median(measured) if good else None,
         good[0][1].workspace_bytes if good else None,
@@ -191,29 +282,41 @@ def _outcome(
     )
 
 
-def undivided_times(study: Study) -> dict[tuple[Layer, int, str, str], float]:
-    """Median times over the rounds of what was measured undivided beside divisions."""
-    times: dict[tuple[Layer, int, str, str], list[float]] = {}
+def beside(study: Study) -> dict[Layer, dict[tuple[str, str], tuple[float, ...]]]:
+    """Of each layer the whole batches, divided or not, that were measured beside each other, by library and algorithm.
+
+    Seconds of the rounds in which all of them were measured, so that a slow minute falls on all; what was never
+    measured is left out.
+    """
+    rounds: dict[Layer, dict[tuple[str, str], list[float | None]]] = {}
     for record in study.divisions.records() if study.divisions else ():
-        if usable(record) and record.median_s and not record.algorithm.startswith(DIVISION):
-            key = (Layer.of(record), int(record.problem["n"]), record.library, record.algorithm)
-            times.setdefault(key, []).append(record.median_s)
-    return {key: statistics.median(values) for key, values in times.items()}
+        layer = Layer.of(record)
+        if int(record.problem["n"]) == max(study.points.get(layer, (0,))):
+            times = rounds.setdefault(layer, {}).setdefault((record.library, record.algorithm), [])
+            times.append(record.median_s if usable(record) else None)
+    found = {}
+    for layer, all_times in rounds.items():
+        ever = {key: times for key, times in all_times.items() if any(times)}
+        complete = [together for together in zip(*ever.values(), strict=False) if all(together)]
+        if complete:
+            found[layer] = {
+                key: tuple(time for time in times if time is not None)
+                for key, times in zip(ever, zip(*complete, strict=True), strict=True)
+            }
+    return found
 
 
 @dataclass(frozen=True)
 class Gain:
-    """The best undivided batch beside the best division, with workspaces strictly below one limit.
+    """The fastest undivided batch beside a division, with workspaces strictly below one limit.
 
-    ``base_s`` and ``time_s`` were measured beside each other where ``measured``, else they come from the kernels'.
+    ``division`` is the fastest one where that beats the undivided batch, else the fastest that was measured; None where
+    there is none. Times stand on the basis that `options` describes.
     """
 
     limit_bytes: float
     base: Chosen
-    best: Chosen
-    base_s: float
-    time_s: float
-    measured: bool
+    division: Chosen | None
 
     @property
     def layer_title(self) -> str:
@@ -221,9 +324,35 @@ class Gain:
         return self.base.layer.title(self.base.batch)
 
     @property
+    def best(self) -> Chosen:
+        """The faster of the two."""
+        pays = self.division is not None and self.division.time_s < self.base.time_s
+        return self.division if self.division is not None and pays else self.base
+
+    @property
+    def measured(self) -> bool:
+        """Whether both were measured, in the same rounds."""
+        return self.division is not None and bool(self.base.rounds_s and self.division.rounds_s)
+
+    @property
     def speedup(self) -> float:
-        """Time of the undivided batch over that of the division."""
-        return self.base_s / self.time_s
+        """Time of the undivided batch over that of the division, 1 where there is none."""
+        return 1.0 if self.division is None else self.base.time_s / self.division.time_s
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The smallest and the largest speed-up of a round; None for fewer than two rounds."""
+        if self.division is None or not self.measured or len(self.base.rounds_s) < 2:
+            return None
+        ratios = [
+            base / divided for base, divided in zip(self.base.rounds_s, self.division.rounds_s, strict=True)
+        ]
+        return min(ratios), max(ratios)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all rounds, two or more, say the same: the division is faster, or it is not."""
+        return self.range is not None and (self.range[0] > 1 or self.range[1] < 1)
 
 
 def gains(
@@ -233,25 +362,17 @@ def gains(
 
     Left out where no undivided batch fits: there is no base then.
     """
-    times = undivided_times(study)
-    times |= {
-        (one.layer, one.batch, one.library, one.algorithm): one.measured_s
-        for one in outcomes(study)
-        if one.measured_s is not None
-    }
     found = []
-    for layer, batch, _ in study.whole():
+    for layer, _, _ in study.whole():
         if len(study.points[layer]) == 1:
             continue
-        undivided = options(study, layer, "undivided", max_error)
-        divided = options(study, layer, policy, max_error)
+        everything = candidates(study, layer, policy, max_error)
         for limit in limits:
-            base, best = best_under(undivided, limit), best_under(divided, limit)
-            if base is None or best is None:
+            base = best_under((one for one in everything if not one.divided), limit)
+            if base is None:
                 continue
-            both = [times.get((layer, batch, one.library, one.algorithm)) for one in (base, best)]
-            if both[0] is not None and both[1] is not None:
-                found.append(Gain(limit, base, best, both[0], both[1], measured=True))
-            else:
-                found.append(Gain(limit, base, best, base.time_s, best.time_s, measured=False))
+            division = best_under((one for one in everything if one.divided), limit)
+            if division is not None and not division.time_s < base.time_s:
+                division = best_under((one for one in everything if one.divided and one.rounds_s), limit)
+            found.append(Gain(limit, base, division))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 
 from microbench import __version__
 from microbench.errors import InputError
-from microbench.study.divisions import Chosen, best_under, gains, options, outcomes
+from microbench.study.divisions import Chosen, best_under, options, outcomes
 from microbench.study.layers import Study
 from microbench.study.networks import shares
 
@@ -28,7 +29,8 @@ def configurations(
 ) -> dict[str, Any]:
     """The fastest configuration of each layer under each limit (None: no limit), or of all under one ``total``.
 
-    Under a limit a division is given up that was measured slower than the undivided batch beside it.
+    What is the fastest is decided by the times that `divisions.options` describes: a division that was measured slower
+    than the undivided batch beside it is not chosen.
 
     Times in seconds, sizes in bytes; workspaces are strictly below a limit, and together at most the total.
     ``algorithm`` is what ``conv --algorithm`` takes. ``measured_s`` is null where only the parts were measured.
@@ -57,8 +59,10 @@ def configurations(
                 )
             ],
             "workspace_bytes": chosen.workspace_bytes,
-            "predicted_s": chosen.time_s,
-            "measured_s": measured.get((layer, chosen.library, chosen.algorithm), whole),
+            "predicted_s": chosen.predicted_s,
+            "measured_s": statistics.median(chosen.rounds_s)
+            if chosen.rounds_s
+            else measured.get((layer, chosen.library, chosen.algorithm), whole),
         }
 
     entries = []
@@ -69,15 +73,10 @@ def configurations(
         entries = [entry(chosen, None, count) for chosen, count in shared.choices]
     else:
         bounds = [math.inf if limit is None else limit for limit in limits]
-        failed = {
-            (gain.base.layer, gain.limit_bytes): gain.base
-            for gain in gains(study, bounds, policy, max_error)
-            if gain.measured and gain.speedup < 1
-        }
         for layer in study.points:
             candidates = options(study, layer, policy, max_error)
             for limit, bound in zip(limits, bounds, strict=True):
-                if chosen := failed.get((layer, bound)) or best_under(candidates, bound):
+                if chosen := best_under(candidates, bound):
                     entries.append(entry(chosen, limit, study.count(layer)))
     return {
         "schema_version": SCHEMA_VERSION,

@@ -1,6 +1,6 @@
 """The part of the study that measures: runs of kernels, of divisions beside their kernels, and of fills.
 
-A study is a folder of runs:
+A study is a folder with ``study.json``, what it was asked for, ``probe.csv``, its layers, and runs:
 
 - ``probe``: every algorithm on the smallest micro-batch, to see which may pay;
 - ``kernels``: these on every size, micro-batches in turn, so that their operands come from memory as in a division;
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import itertools
 import math
 import random
@@ -55,6 +56,14 @@ _DIVIDING = ("microbench", "onednn")
 # The fewest that can show a difference at 99 %.
 _FILL_ROUNDS = 5
 
+STUDY_FILE = "study.json"
+"""What a study was asked for, a `Plan`."""
+_TABLE_FILE = "probe.csv"
+
+
+class Interrupted(Exception):
+    """Someone stopped the study: nothing more is measured, since later stages are planned from whole ones."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -90,31 +99,69 @@ def measure(
 
     Raises:
         InputError: something asked for does not exist, or the folder cannot be used.
+        Interrupted: SIGINT or SIGTERM ended a stage; with ``resume`` the study goes on.
         StoreError: a record could not be written.
     """
-    _Measuring(asked, Path(folder), resume, command, watched).run()
+    _Measuring(asked, Path(folder), command, watched).run(resume)
+
+
+def stored_plan(folder: str | Path) -> Plan:
+    """What the study in ``folder`` was asked for. Raises InputError where there is none to go on with."""
+    path = Path(folder) / STUDY_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Plan)
+    except OSError as error:
+        raise InputError(
+            f"--resume: there is nothing to resume in {folder} ({STUDY_FILE}: {error.strerror}): start a study with "
+            "--measure"
+        ) from error
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path} does not say what was asked ({error}): restore it from a copy") from error
 
 
 class _Measuring:
-    def __init__(
-        self, asked: Plan, folder: Path, resume: bool, command: Sequence[str], watched: Watched
-    ) -> None:
+    def __init__(self, asked: Plan, folder: Path, command: Sequence[str], watched: Watched) -> None:
         self._asked = asked
         self._folder = folder
-        self._resume = resume
         self._command = command
         self._watched = watched
         self._rows = _whole_batches(plan.problems(asked.options), asked.batch)
         self._cache_bytes = 0  # known from the probe
 
-    def run(self) -> None:
-        if (self._folder / "probe" / RUN_FILE).exists() and not self._resume:
+    def run(self, resume: bool) -> None:
+        """All stages, each planned from those before it."""
+        begun = (self._folder / "probe" / RUN_FILE).exists()
+        if begun and not resume:
             raise InputError(
                 f"{self._folder} holds a study already: go on with it by --resume or choose another folder"
             )
+        table = self._folder / _TABLE_FILE
+        content = _table([_resized(row, self._sizes(row)[0]) for row in self._rows])
+        if resume:
+            if stored_plan(self._folder) != self._asked:
+                raise InputError(
+                    f"{self._folder}: was started with other options: resume it with the same, or none"
+                )
+            if not table.is_file() or table.read_text(encoding="utf-8") != content:
+                raise InputError(
+                    f"{self._folder}: its problem table has changed since it was started: start a new study"
+                )
+        else:
+            _write(
+                self._folder / STUDY_FILE,
+                msgspec.json.format(msgspec.json.encode(self._asked)).decode() + "\n",
+            )
+            _write(table, content)
+        try:
+            self._stages(table)
+        except InputError:
+            if not resume and not (self._folder / "probe" / RUN_FILE).exists():
+                for path in (self._folder / STUDY_FILE, table):
+                    path.unlink(missing_ok=True)
+            raise
+
+    def _stages(self, table: Path) -> None:
         budget = self._asked.options.time_budget
-        table = self._folder / "probe.csv"
-        _write_table(table, [_resized(row, self._sizes(row)[0]) for row in self._rows])
         base = msgspec.structs.replace(
             self._asked.options,
             problems=str(table),
@@ -156,7 +203,11 @@ class _Measuring:
         folder = self._folder / name
         resume = (folder / RUN_FILE).exists()
         with self._watched(name) as face:
-            return runner.sweep(asked, folder, resume=resume, command=self._command, face=face, items=items)
+            run = runner.sweep(asked, folder, resume=resume, command=self._command, face=face, items=items)
+        stored = [record.status for record in run.summaries()]
+        if "interrupted" in stored or len(stored) < run.info.planned_records:
+            raise Interrupted(f"{name}: {len(stored)} of {run.info.planned_records} records")
+        return run
 
     def _kernels(self, probe: Run, budget_s: float | None) -> list[Item]:
         """What is to be measured of the layers that fit into the budget."""
@@ -222,12 +273,16 @@ class _Measuring:
         return Item(0, row, what.library, algorithm, layer.precision, layer.pass_, layer.layout)
 
     def _repeats(self, layer: Layer, size: int) -> int:
-        """Micro-batches that fill the last-level cache several times, fewer images than the whole batch."""
+        """Micro-batches that fill the last-level cache several times, or more images than the whole batch has.
+
+        Never exactly the whole batch: that would be a division of it.
+        """
         row = self._row(layer)
         traffic = kernels.kernel("conv").bytes_of
         case = Case(_resized(row, size).problem, PRECISIONS[layer.precision], layer.pass_, layer.layout)
-        needed = math.ceil(_CACHES * self._cache_bytes / traffic(case))
-        return max(1, min(needed, (_images(row) - 1) // size))
+        batch = _images(row)
+        repeats = max(1, min(math.ceil(_CACHES * self._cache_bytes / traffic(case)), math.ceil(batch / size)))
+        return repeats + (repeats > 1 and repeats * size == batch)
 
     def _row(self, layer: Layer) -> Row:
         """The layer's row, with its whole batch."""
@@ -258,16 +313,21 @@ def _whole_batches(rows: Sequence[Row], batch: int | None) -> list[Row]:
     return list(layers.values())
 
 
-def _write_table(path: Path, rows: Sequence[Row]) -> None:
+def _table(rows: Sequence[Row]) -> str:
     labels = list(dict.fromkeys(name for row in rows for name in row.labels))
+    text = io.StringIO()
+    text.write("# Layers of a study, with the smallest micro-batch.\n")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*plan.columns(rows[0]), *labels])
+    for row in rows:
+        writer.writerow([*plan.columns(row).values(), *(row.labels.get(name, "") for name in labels)])
+    return text.getvalue()
+
+
+def _write(path: Path, content: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            file.write("# Layers of a study, with the smallest micro-batch.\n")
-            writer = csv.writer(file)
-            writer.writerow([*plan.columns(rows[0]), *labels])
-            for row in rows:
-                writer.writerow([*plan.columns(row).values(), *(row.labels.get(name, "") for name in labels)])
+        path.write_text(content, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}): choose another folder") from error
 

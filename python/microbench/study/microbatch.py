@@ -10,6 +10,11 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 POLICIES = ("undivided", "powerOfTwo", "all")
 """Which micro-batch sizes may be used: the whole batch, powers of two (and the whole batch), every size measured."""
@@ -20,7 +25,7 @@ class Division:
     """A batch as a sequence of micro-batches, the largest first.
 
     Attributes:
-        time_s: sum of the kernels' times.
+        time_s: sum of the kernels' times, and of their preparations where kernels differ.
         workspace_bytes: the largest of the kernels' workspaces.
         sizes: images of each micro-batch.
         kernels: for each micro-batch the place of its kernel in the sequence given for its size.
@@ -47,12 +52,28 @@ def allowed(kernels: Kernels, batch: int, policy: str) -> Kernels:
     }
 
 
-def desirable_set(kernels: Kernels, batch: int, workspace_limit: float) -> list[Division]:
+Preparations = Mapping[int, Sequence[float]]
+"""Like `Kernels`: seconds of bringing weights to each kernel's own form."""
+
+
+class _Usable(NamedTuple):
+    workspace: int
+    size: int
+    time_s: float
+    place: int
+    prepare_s: float
+
+
+def desirable_set(
+    kernels: Kernels, batch: int, workspace_limit: float, preparations: Preparations | None = None
+) -> list[Division]:
     """The Pareto-optimal divisions of ``batch`` images: none is beaten in time and workspace at once.
 
     Args:
         kernels: see `Kernels`; sizes above ``batch`` are left out.
         workspace_limit: in bytes; only workspaces strictly below it count. `math.inf` for none.
+        preparations: taken once by each kernel of a division into different ones, never where all are the same one:
+            its weights stay in the workspace. None: no kernel has any.
 
     Returns:
         Sorted by time; the workspaces fall as the times rise. Empty where no division fits.
@@ -61,15 +82,16 @@ def desirable_set(kernels: Kernels, batch: int, workspace_limit: float) -> list[
         ValueError: a batch or size below 1, or a time or workspace that is negative or not a number.
 
     Instead of sets of divisions for every part of the batch, as in the paper's section III-B, the kernels are taken in
-    order of their workspaces: the best times of all parts of the batch, an unbounded knapsack, are brought up to date
-    with each kernel that is faster than what the kernels before it can do together.
+    order of their workspaces: the best times of all parts of the batch, a knapsack in which a kernel costs a fixed
+    charge once and its time each time, are brought up to date with each kernel that is faster than what the kernels
+    before it can do together. Divisions into one kernel, which pay no charge, are held against these.
     """
     import numpy as np
 
     if batch < 1:
         raise ValueError(f"a batch has at least 1 image, not {batch}")
     usable = sorted(
-        (workspace, size, time, place)
+        _Usable(workspace, size, time, place, preparations[size][place] if preparations else 0.0)
         for size, choices in _checked(kernels).items()
         if size <= batch
         for place, (time, workspace) in enumerate(choices)
@@ -77,23 +99,61 @@ def desirable_set(kernels: Kernels, batch: int, workspace_limit: float) -> list[
     )
     best = np.full(batch + 1, math.inf)
     best[0] = 0.0
-    last = np.zeros(batch + 1, dtype=np.int64)  # which of the usable kernels does the last micro-batch
-    found: list[Division] = []
-    for workspace, group in itertools.groupby(enumerate(usable), key=lambda numbered: numbered[1][0]):
+    steps: list[tuple[_Usable, NDArray[np.int64]]] = []  # how often each kernel is used last, by images
+    found = []
+    for _, group in itertools.groupby(usable, key=lambda one: one.workspace):
         before = best[batch]
-        for number, (_, size, time, _) in group:
-            if not time < best[size]:
+        for one in group:
+            if batch % one.size == 0:
+                found.append(_division([(one, batch // one.size)]))
+            if not one.time_s < best[one.size]:
                 continue
-            # A stretch of `size` parts depends on the stretch before it alone.
-            for start in range(size, batch + 1, size):
-                stop = min(start + size, batch + 1)
-                times = best[start - size : stop - size] + time
-                better = times < best[start:stop]
-                best[start:stop][better] = times[better]
-                last[start:stop][better] = number
+            times, counts = _extended(best, one)
+            better = times < best
+            best[better] = times[better]
+            steps.append((one, np.where(better, counts, 0)))
         if best[batch] < before:
-            found.append(_division(usable, last.tolist(), batch, workspace))
-    return found[::-1]
+            found.append(_division(_traced(steps, batch)))
+    kept: list[Division] = []
+    for division in sorted(found, key=lambda one: (one.time_s, one.workspace_bytes, len(one.sizes))):
+        if not kept or division.workspace_bytes < kept[-1].workspace_bytes:
+            kept.append(division)
+    return kept
+
+
+def _extended(best: NDArray[np.float64], one: _Usable) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """For all parts of the batch the least time with ``one`` used at least once, after ``best``, and how often it is.
+
+    By images modulo its size: t(q) = min over r < q of best(r) + (q - r) time + preparation.
+    """
+    import numpy as np
+
+    images = len(best)
+    rows = math.ceil(images / one.size)
+    padded = np.full(rows * one.size, math.inf)
+    padded[:images] = best
+    uses = np.arange(rows)[:, None]
+    relative = padded.reshape(rows, one.size) - uses * one.time_s
+    least = np.minimum.accumulate(relative, axis=0)
+    origin = np.maximum.accumulate(np.where(relative == least, uses, 0), axis=0)
+    times = np.full((rows, one.size), math.inf)
+    counts = np.zeros((rows, one.size), dtype=np.int64)
+    counts[1:] = uses[1:] - origin[:-1]
+    # Added up anew: differences of times would round.
+    times[1:] = np.take_along_axis(padded.reshape(rows, one.size), origin[:-1], axis=0)
+    times[1:] += counts[1:] * one.time_s + one.prepare_s
+    return times.reshape(-1)[:images], counts.reshape(-1)[:images]
+
+
+def _traced(steps: Sequence[tuple[_Usable, NDArray[np.int64]]], batch: int) -> list[tuple[_Usable, int]]:
+    """The kernels that led to the best time of the batch, each with how often it is used."""
+    used = []
+    rest = batch
+    for one, counts in reversed(steps):
+        if count := int(counts[rest]):
+            used.append((one, count))
+            rest -= count * one.size
+    return used
 
 
 def _checked(kernels: Kernels) -> Kernels:
@@ -106,15 +166,13 @@ def _checked(kernels: Kernels) -> Kernels:
     return kernels
 
 
-def _division(
-    usable: Sequence[tuple[int, int, float, int]], last: Sequence[int], batch: int, workspace: int
-) -> Division:
-    micro_batches = []
-    rest = batch
-    while rest:
-        _, size, time, place = usable[last[rest]]
-        micro_batches.append((size, place, time))
-        rest -= size
-    micro_batches.sort(key=lambda one: (-one[0], one[1]))
-    sizes, places, times = zip(*micro_batches, strict=True)
-    return Division(math.fsum(times), workspace, sizes, places)
+def _division(used: Sequence[tuple[_Usable, int]]) -> Division:
+    ordered = sorted(used, key=lambda item: (-item[0].size, item[0].place))
+    micro_batches = [one for one, count in ordered for _ in range(count)]
+    prepared = [one.prepare_s for one, _ in used] if len(used) > 1 else []
+    return Division(
+        math.fsum([*(one.time_s for one in micro_batches), *prepared]),
+        max(one.workspace for one, _ in used),
+        tuple(one.size for one in micro_batches),
+        tuple(one.place for one in micro_batches),
+    )

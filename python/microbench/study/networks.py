@@ -26,8 +26,13 @@ class Shares:
 
     @property
     def time_s(self) -> float | None:
-        """Sum of the predicted times of all layers."""
+        """Sum of the times of all layers, on the basis that `divisions.options` describes."""
         return None if self.choices is None else math.fsum(one.time_s * count for one, count in self.choices)
+
+    @property
+    def measured(self) -> int:
+        """How many layers' choices were measured in rounds; the others are predicted."""
+        return sum(count for one, count in self.choices or () if one.rounds_s)
 
     @property
     def used_bytes(self) -> int | None:

@@ -37,6 +37,7 @@ def write(study: Study, folder: str | Path, limits: Sequence[int], policy: str, 
         with mpl.rc_context({"font.size": 8, "svg.fonttype": "none", "svg.hashsalt": "microbench"}):
             for name, figure in _figures(study, limits, policy):
                 path = folder / f"{name}.{form}"
+                figure.supxlabel(_conditions(study), fontsize=6)
                 figure.savefig(path, dpi=150, metadata={"Date": None} if form == "svg" else None)
                 written.append(path)
     except ImportError as error:
@@ -51,12 +52,22 @@ def write(study: Study, folder: str | Path, limits: Sequence[int], policy: str, 
 def _figures(study: Study, limits: Sequence[int], policy: str) -> Iterator[tuple[str, Figure]]:
     if study.points:
         yield "fronts", _fronts(study)
-    if any(gain.best.divided for gain in gains(study, limits, policy)):
+    if any(gain.division is not None for gain in gains(study, limits, policy)):
         yield "speedups", _speedups(study, limits, policy)
     if any(one.ratios for one in outcomes(study)):
         yield "predicted", _predicted(study)
     if scalings(study):
         yield "scaling", _scaling(study)
+
+
+def _conditions(study: Study) -> str:
+    found = sorted(
+        {
+            f"{layer.backend}, {layer.mode}, {layer.threads} threads, {layer.precision}"
+            for layer in study.points
+        }
+    )
+    return "; ".join(found) + "; medians, bars: intervals or the range of the rounds"
 
 
 def _panels(titles: Iterable[str]) -> tuple[Figure, list[Any]]:
@@ -118,20 +129,32 @@ def _fronts(study: Study) -> Figure:
 
 
 def _speedups(study: Study, limits: Sequence[int], policy: str) -> Figure:
-    """Speed-up of the best division over the undivided batch, a dot for each layer and limit."""
+    """Speed-up of the best division over the undivided batch, a dot with the rounds' range for each layer and limit."""
     figure, (panel,) = _panels([""])
     found = gains(study, limits, policy)
     titles = list(dict.fromkeys(gain.layer_title for gain in found))
     figure.set_size_inches(7, 1.5 + 0.22 * len(titles))
     for place, limit in enumerate(limits):
-        own = [gain for gain in found if gain.limit_bytes == limit]
-        panel.scatter(
-            [gain.speedup for gain in own],
-            [titles.index(gain.layer_title) + 0.15 * (place - (len(limits) - 1) / 2) for gain in own],
-            label=f"{limit / _MEBIBYTE:g} MiB",
-            color=f"C{place}",
-            s=14,
-        )
+        own = [gain for gain in found if gain.limit_bytes == limit and gain.division is not None]
+        shift = 0.15 * (place - (len(limits) - 1) / 2)
+        for filled in (True, False):
+            kind = [gain for gain in own if gain.measured == filled]
+            if not kind:
+                continue
+            ranges = [gain.range or (gain.speedup, gain.speedup) for gain in kind]
+            panel.errorbar(
+                [gain.speedup for gain in kind],
+                [titles.index(gain.layer_title) + shift for gain in kind],
+                xerr=[
+                    [max(0.0, gain.speedup - low) for gain, (low, _) in zip(kind, ranges, strict=True)],
+                    [max(0.0, high - gain.speedup) for gain, (_, high) in zip(kind, ranges, strict=True)],
+                ],
+                label=f"{limit / _MEBIBYTE:g} MiB, {'measured' if filled else 'predicted'}",
+                color=f"C{place}",
+                mfc=f"C{place}" if filled else "none",
+                fmt="o",
+                markersize=4,
+            )
     panel.axvline(1, color="0.5", linewidth=0.8)
     panel.set_yticks(range(len(titles)), titles)
     panel.invert_yaxis()
@@ -165,7 +188,22 @@ def _scaling(study: Study) -> Figure:
     figure, panels = _panels(one.layer.title() for one in found)
     for panel, one in zip(panels, found, strict=True):
         sizes = list(one.per_sample_s)
-        panel.plot(sizes, [1e6 * one.per_sample_s[size] for size in sizes], "o", markersize=4)
+        panel.errorbar(
+            sizes,
+            [1e6 * one.per_sample_s[size] for size in sizes],
+            yerr=[
+                [
+                    1e6 * max(0.0, best.time_s - (best.low_s or best.time_s)) / size
+                    for size, best in one.best.items()
+                ],
+                [
+                    1e6 * max(0.0, (best.high_s or best.time_s) - best.time_s) / size
+                    for size, best in one.best.items()
+                ],
+            ],
+            fmt="o",
+            markersize=4,
+        )
         for knee in one.knees:
             panel.axvline(knee.batch, color="C1" if knee.kind == "saturated" else "C3", linewidth=0.8)
         panel.set_xscale("log", base=2)

@@ -81,8 +81,18 @@ class Distribution:
     best_picked: int
     quartiles: tuple[float, float, float]
     worst: Regret
-    pick_s: float
-    best_s: float
+    picks: tuple[Point, ...]
+    bests: tuple[Point, ...]
+
+    @property
+    def pick_s(self) -> float:
+        """Sum of the picks' times."""
+        return math.fsum(point.time_s for point in self.picks)
+
+    @property
+    def best_s(self) -> float:
+        """Sum of the best times."""
+        return math.fsum(point.time_s for point in self.bests)
 
     @property
     def total_ratio(self) -> float:
@@ -104,8 +114,8 @@ def distributions(found: Sequence[Regret]) -> list[Distribution]:
             sum(regret.pick == regret.best for regret in group),
             _quartiles([regret.ratio for regret in group]),
             max(group, key=lambda regret: regret.ratio),
-            math.fsum(regret.pick.time_s for regret in group),
-            math.fsum(regret.best.time_s for regret in group),
+            tuple(regret.pick for regret in group),
+            tuple(regret.best for regret in group),
         )
         for (library, chooser, limit), group in sorted(groups.items(), key=lambda item: item[0])
     ]

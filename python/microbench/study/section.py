@@ -65,18 +65,18 @@ def section_of(study: Study, question: Question) -> Section:
         tables.fronts(kept, question.dominated),
         tables.cliffs(kept),
         tables.bounded(study, question.max_error),
-        tables.regrets(study, question.limits),
-        tables.worst(study, question.limits),
+        tables.regrets(study, question.limits, question.max_error),
+        tables.worst(study, question.limits, question.max_error),
         tables.gains(gained),
         tables.totals(gained),
-        tables.outcomes(measured),
+        tables.outcomes(measured, question.max_error),
         tables.shares(shared),
         tables.scaling(kept),
         tables.sensitivities(study),
     )
     return Section(
         "Algorithms and workspace",
-        tuple(_findings(kept, gained, measured)),
+        tuple(_findings(study, kept, question.max_error, gained, measured)),
         tuple(table for table in all_tables if table.rows),
     )
 
@@ -123,7 +123,9 @@ def _accurate(study: Study, max_error: float | None) -> Study:
     )
 
 
-def _findings(study: Study, gained: Sequence[Gain], measured: Sequence[Outcome]) -> Iterable[str]:
+def _findings(
+    study: Study, kept: Study, max_error: float | None, gained: Sequence[Gain], measured: Sequence[Outcome]
+) -> Iterable[str]:
     threads = sorted({layer.threads for layer in study.points})
     where = ", ".join(sorted({f"{layer.backend}, {layer.mode}" for layer in study.points}))
     yield (
@@ -131,20 +133,51 @@ def _findings(study: Study, gained: Sequence[Gain], measured: Sequence[Outcome])
         "with the larger side of their interval in %; workspaces fit a limit when strictly below it; errors are "
         "Frobenius-relative against float64."
     )
-    divided = [gain for gain in gained if gain.best.divided and gain.speedup > 1]
-    if divided:
-        best = max(divided, key=lambda gain: (gain.measured, gain.speedup))
+    whole = {layer: size for layer, size, _ in study.whole()}
+    lost = sum(size not in kept.points.get(layer, {}) for layer, size in whole.items())
+    if lost:
         yield (
-            f"Dividing the batch pays in {len(divided)} of {len(gained)} cases (layers and limits); the largest "
-            f"{'measured' if best.measured else 'predicted'} gain "
-            f"is {best.layer_title} under {size_text(int(best.limit_bytes))}: {time_text(best.base_s)} undivided, "
-            f"{time_text(best.time_s)} divided, {best.speedup:.2f} times as fast."
+            f"On the whole batch of {lost} of {len(whole)} layers and passes no algorithm is known to be as accurate "
+            f"as --max-error {max_error:g} asks: they are left out, but where a table says otherwise."
         )
-    elif gained:
-        yield f"Dividing the batch pays in none of {len(gained)} cases (layers and limits)."
-    errors = [abs(one.ratio - 1) for one in measured if one.ratio is not None]
-    if errors:
+    if gained:
+        yield _verdict(gained)
+    paying = [gain for gain in gained if gain.best.divided]
+    if paying:
+        best = max(paying, key=lambda gain: (gain.settled, gain.measured, gain.speedup))
         yield (
-            f"Predicted against measured times of {len(errors)} divisions: median absolute error "
-            f"{percent_text(statistics.median(errors))} %, largest {percent_text(max(errors))} %."
+            f"The largest {'measured' if best.measured else 'predicted'} gain "
+            f"is {best.layer_title} under {size_text(int(best.limit_bytes))}: {time_text(best.base.time_s)} undivided, "
+            f"{time_text(best.best.time_s)} divided, {best.speedup:.2f} times as fast{_spread(best)}."
         )
+    for named, ratios in (
+        ("from kernels measured beside them", [one.ratio for one in measured]),
+        ("from the kernels they were chosen by", [one.chosen_ratio for one in measured]),
+    ):
+        errors = [abs(ratio - 1) for ratio in ratios if ratio is not None]
+        if errors:
+            yield (
+                f"Predicted ({named}) against measured times of {len(errors)} divisions: median absolute error "
+                f"{percent_text(statistics.median(errors))} %, largest {percent_text(max(errors))} %."
+            )
+
+
+def _verdict(gained: Sequence[Gain]) -> str:
+    """In how many cases dividing pays, and how that is known; measured times decide where there are any."""
+    settled = [gain for gain in gained if gain.settled]
+    unsettled = [gain for gain in gained if gain.measured and not gain.settled]
+    counts = {
+        "measured faster in every round": sum(gain.best.divided for gain in settled),
+        "measured slower in every round": sum(not gain.best.divided for gain in settled),
+        "within the spread of the rounds": sum(gain.range is not None for gain in unsettled),
+        "measured in one round, spread unknown": sum(gain.range is None for gain in unsettled),
+        "predicted faster, not measured": sum(gain.best.divided and not gain.measured for gain in gained),
+        "no division is faster": sum(gain.division is None for gain in gained),
+    }
+    said = "; ".join(f"{text}: {count}" for text, count in counts.items() if count)
+    pays = counts["measured faster in every round"]
+    return f"Dividing the batch pays in {pays or 'none'} of {len(gained)} cases (layers and limits). {said}."
+
+
+def _spread(gain: Gain) -> str:
+    return "" if gain.range is None else f" ({gain.range[0]:.2f} to {gain.range[1]:.2f} by round)"

@@ -45,6 +45,23 @@ def _width(point: Point) -> str:
     return percent_text(max(point.high_s - point.time_s, point.time_s - point.low_s) / point.time_s)
 
 
+def _sum_width(points: Sequence[Point]) -> str:
+    """Of the sum of the times, as if all erred at once."""
+    if any(point.low_s is None or point.high_s is None for point in points):
+        return "n/a"
+    total = math.fsum(point.time_s for point in points)
+    return percent_text(
+        math.fsum(
+            max((point.high_s or 0.0) - point.time_s, point.time_s - (point.low_s or 0.0)) for point in points
+        )
+        / total
+    )
+
+
+def _any_error(max_error: float | None) -> str:
+    return "" if max_error is None else " Of any error: --max-error is not applied here."
+
+
 def _error(error: float | None) -> str:
     return "n/a" if error is None else f"{error:.0e}"
 
@@ -139,7 +156,7 @@ def bounded(study: Study, max_error: float | None) -> Table:
     )
 
 
-def regrets(study: Study, limits: Sequence[int]) -> Table:
+def regrets(study: Study, limits: Sequence[int], max_error: float | None = None) -> Table:
     rows = [
         (
             one.library,
@@ -150,7 +167,9 @@ def regrets(study: Study, limits: Sequence[int]) -> Table:
             *(f"{ratio:.2f}" for ratio in one.quartiles),
             f"{one.worst.ratio:.2f}",
             time_text(one.pick_s),
+            _sum_width(one.picks),
             time_text(one.best_s),
+            _sum_width(one.bests),
             f"{one.total_ratio:.2f}",
         )
         for one in distributions(regrets_of(study, (*limits, math.inf)))
@@ -158,13 +177,29 @@ def regrets(study: Study, limits: Sequence[int]) -> Table:
     return Table(
         "regret",
         "Regret: time of the library's own pick that fits over that of its best algorithm, quartiles over the layers; "
-        "then the sums of the picks' and of the best times, and their ratio.",
-        ("library", "pick", "limit", "n", "best", "q1", "median", "q3", "worst", "picks", "bests", "ratio"),
+        "then the sums of the picks' and of the best times (±%: as if all intervals erred at once), and their ratio."
+        + _any_error(max_error),
+        (
+            "library",
+            "pick",
+            "limit",
+            "n",
+            "best",
+            "q1",
+            "median",
+            "q3",
+            "worst",
+            "picks",
+            "±%",
+            "bests",
+            "±%",
+            "ratio",
+        ),
         tuple(rows),
     )
 
 
-def worst(study: Study, limits: Sequence[int]) -> Table:
+def worst(study: Study, limits: Sequence[int], max_error: float | None = None) -> Table:
     found = [regret for regret in regrets_of(study, (*limits, math.inf)) if regret.ratio > 1]
     worst: dict[tuple[Layer, str, str, str], tuple[str, ...]] = {}
     for regret in sorted(found, key=lambda regret: -regret.ratio):
@@ -183,7 +218,7 @@ def worst(study: Study, limits: Sequence[int]) -> Table:
         )
     return Table(
         "worst",
-        "The largest regrets. ?: the intervals of both times overlap.",
+        "The largest regrets. ?: the intervals of both times overlap." + _any_error(max_error),
         (LAYER, "limit", "pick", "best", "ratio", "picked", "fastest"),
         tuple(list(worst.values())[:_WORST]),
     )
@@ -195,24 +230,43 @@ def _division(chosen: Chosen) -> str:
     return f"{chosen.library}/{chosen.algorithm.partition(':')[2]}"
 
 
+def _rounds_width(chosen: Chosen) -> str:
+    """The larger side of the range of the rounds, or of a single kernel's interval; unknown for what is predicted."""
+    if len(chosen.rounds_s) > 1:
+        return percent_text(
+            max(max(chosen.rounds_s) - chosen.time_s, chosen.time_s - min(chosen.rounds_s)) / chosen.time_s
+        )
+    return "n/a" if chosen.rounds_s or chosen.divided else _width(chosen.micro_batches[0][1])
+
+
+def _mark(gain: Gain) -> str:
+    if gain.division is None or gain.settled:
+        return ""
+    return "?" if gain.measured else "p"
+
+
 def gains(gained: Sequence[Gain]) -> Table:
     rows = [
         (
             gain.layer_title,
             _limit(gain.limit_bytes),
-            time_text(gain.base_s),
-            time_text(gain.time_s),
-            f"{gain.speedup:.2f}{'' if gain.measured or not gain.best.divided else 'p'}",
+            time_text(gain.base.time_s),
+            _rounds_width(gain.base),
+            "none faster" if gain.division is None else time_text(gain.division.time_s),
+            "" if gain.division is None else _rounds_width(gain.division),
+            "" if gain.division is None else f"{gain.speedup:.2f}{_mark(gain)}",
+            "" if gain.range is None else f"{gain.range[0]:.2f}-{gain.range[1]:.2f}",
             _division(gain.base),
-            _division(gain.best) if gain.best.divided else "the same",
+            "" if gain.division is None else _division(gain.division),
         )
         for gain in gained
     ]
     return Table(
         "divisions",
-        "Micro-batches: the fastest undivided batch and the fastest division under each limit. p: predicted from the "
-        "kernels' times, not measured.",
-        (LAYER, "limit", "undivided", "divided", "ratio", "undivided", "divided"),
+        "Micro-batches: the fastest undivided batch and the fastest division under each limit, their ratio and its "
+        "range over the rounds. ±%: range of the rounds, or the kernel's interval. ?: within the spread of the rounds, "
+        "or one round only; p: predicted from the kernels' times, not measured.",
+        (LAYER, "limit", "undivided", "±%", "divided", "±%", "ratio", "range", "undivided", "divided"),
         _once(rows),
     )
 
@@ -225,35 +279,56 @@ def totals(gained: Sequence[Gain]) -> Table:
         groups.setdefault((filters, gain.base.layer.pass_, gain.limit_bytes), []).append(gain)
     rows = []
     for (filters, pass_, limit), group in groups.items():
-        base, time = math.fsum(gain.base_s for gain in group), math.fsum(gain.time_s for gain in group)
-        measured = sum(gain.measured or not gain.best.divided for gain in group)
+        base = math.fsum(gain.base.time_s for gain in group)
+        time = math.fsum(gain.best.time_s for gain in group)
         rows.append(
             (
                 filters,
                 pass_,
                 _limit(limit),
                 str(len(group)),
-                str(measured),
+                str(sum(gain.best.divided for gain in group)),
+                str(sum(gain.measured for gain in group)),
                 time_text(base),
                 time_text(time),
                 f"{base / time:.2f}",
-                f"{max(gain.speedup for gain in group):.2f}",
+                _total_range(group),
+                f"{max(gain.base.time_s / gain.best.time_s for gain in group):.2f}",
             )
         )
     return Table(
         "totals",
-        "Speed-up over undivided at the same limit: sums of the times over the layers, and the largest of one layer.",
-        ("filters", "pass", "limit", "layers", "measured", "undivided", "divided", "ratio", "largest"),
+        "Speed-up over undivided at the same limit, each layer divided where that is the faster: sums of the times over "
+        "the layers, their ratio and its range (every ratio at its round's least, or greatest; n/a where a gain is "
+        "only predicted), and the largest ratio of one layer.",
+        ("filters", "pass", "limit", "layers", "divided", "measured", "undivided", "chosen", "ratio", "range",
+         "largest"),
         tuple(rows),
-    )
+    )  # fmt: skip
 
 
-def outcomes(measured: Sequence[Outcome]) -> Table:
+def _total_range(group: Sequence[Gain]) -> str:
+    base = math.fsum(gain.base.time_s for gain in group)
+    ends = []
+    for end in (0, 1):
+        times = []
+        for gain in group:
+            ratio = 1.0 if not gain.best.divided else None if gain.range is None else gain.range[end]
+            if ratio is None:
+                return "n/a"
+            times.append(gain.base.time_s / ratio)
+        ends.append(f"{base / math.fsum(times):.2f}")
+    return "-".join(ends)
+
+
+def outcomes(measured: Sequence[Outcome], max_error: float | None = None) -> Table:
     rows = [
         (
             one.layer.title(one.batch),
+            time_text(one.chosen_s),
             time_text(one.predicted_s),
             time_text(one.measured_s),
+            "n/a" if one.chosen_ratio is None else f"{one.chosen_ratio:.3f}",
             "n/a" if one.ratio is None else f"{one.ratio:.3f}",
             f"{min(one.ratios):.3f}-{max(one.ratios):.3f}" if one.ratios else "n/a",
             f"{one.library}/{one.algorithm.partition(':')[2]}{': ' * bool(one.reason)}{one.reason}",
@@ -262,9 +337,10 @@ def outcomes(measured: Sequence[Outcome]) -> Table:
     ]
     return Table(
         "predicted",
-        "Divisions as measured, each beside its kernels: medians over the rounds, ratio of predicted to measured by "
-        "round (median, range).",
-        (LAYER, "predicted", "measured", "ratio", "range", "division"),
+        "Divisions as measured, medians over the rounds. chosen by: predicted from the kernels as measured before, and "
+        "its ratio to measured; beside: from the kernels measured in the same round, ratio by round (median, range)."
+        + _any_error(max_error),
+        (LAYER, "chosen by", "beside", "measured", "chosen", "beside", "range", "division"),
         _once(rows),
     )
 
@@ -279,14 +355,14 @@ def shares(shared: Sequence[Shares]) -> Table:
             "n/a" if one.used_bytes is None else size_text(one.used_bytes),
             "too little"
             if one.choices is None
-            else f"{sum(count for chosen, count in one.choices if chosen.divided)} divided",
+            else f"{sum(count for chosen, count in one.choices if chosen.divided)} divided, {one.measured} measured",
         )
         for one in shared
     ]
     return Table(
         "network",
-        "One total workspace, shared by all layers for the least sum of predicted times (each layer as often as the "
-        "table says, in each pass measured).",
+        "One total workspace, shared by all layers for the least sum of times (each layer as often as the table says, in "
+        "each pass measured): times of the rounds where divisions were measured, else predicted.",
         ("total", "policy", "layers", "time", "used", ""),
         tuple(rows),
     )
