@@ -11,6 +11,7 @@ import pytest
 
 import collectives
 import test_cli
+from fixtures.installations import installation
 from microbench.network.machine import MACHINES
 from microbench.store import RunWriter
 from records import SIZES, create, make_info, make_record
@@ -24,6 +25,8 @@ SHORT = {
     "conv": [*QUICK, "--where", "w=7", "c=512", "k=512", "n=1"],
     "rnn": [*QUICK, "--where", "hidden_size=512", "batch_size=32", "time_steps=1"],
 }
+
+COLLECTIVES = ("allreduce", "reduce_scatter", "allgather", "broadcast", "alltoall")
 
 
 def commands(page: Path) -> list[str]:
@@ -78,6 +81,14 @@ def test_commands_of_the_docs_work(command: str, tmp_path: Path) -> None:
         words += ["--max-time", "0.05", "--library", "microbench"] + ([] if "--problem" in words else layer)
     elif words[0] == "selftest":
         words += ["--max-time", "0.01", "--runs", "2"]
+    elif words[0] in COLLECTIVES:
+        few = ["--min-time", "0", "--max-time", "0.05", "--max-samples", "8", "--max-bytes", "1KiB"]
+        words += few if "--min-bytes" in words else few[:-2]
+        words += ["--where", "elements<=1000000"] if "gradients" in words else []
+        process = installation("mpich").run(2, "-m", "microbench", *words, cwd=tmp_path, timeout=200)
+        assert process.returncode in (0, 1), process.stderr
+        assert "Traceback" not in process.stderr
+        return
     else:
         for word in dict.fromkeys(word for word in words if word.startswith("runs/")):
             make_run(tmp_path / word)

@@ -9,12 +9,14 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microbench import plan
+from microbench.cli import main
 from microbench.errors import InputError
 from microbench.fills import FILLS, refill
 from microbench.kernels import conv
@@ -182,9 +184,14 @@ class FakeRunner:
         self.cache_bytes = 0
         self.now = datetime(2025, 1, 1, tzinfo=timezone.utc)
         self.sweeps: list[tuple[str, Options, list[Item]]] = []
+        self.left: dict[str, list[Item]] = {}
+        self.stop_at: str | None = None  # the stage that is interrupted at its second record
 
     def sweep(self, options: Options, output: Path, *, items: Sequence[Item] | None, **_: Any) -> Run:
         if (output / "run.json").exists():
+            with RunWriter.resume(output) as writer:
+                for item in self.left.pop(output.name, []):
+                    writer.append(self.record(item))
             return Run.load(output)
         if items is None:
             libraries = options.library or ("onednn",)
@@ -194,9 +201,21 @@ class FakeRunner:
             )
         assert [item.index for item in items] == list(range(len(items)))
         self.sweeps.append((output.name, options, list(items)))
-        info = make_info(kernel="conv", seed=7, plan={"last_level_cache_bytes": self.cache_bytes})
+        info = make_info(
+            kernel="conv",
+            seed=7,
+            planned_records=len(items),
+            plan={"last_level_cache_bytes": self.cache_bytes},
+        )
         with RunWriter.create(output, info) as writer:
             for item in items:
+                if output.name == self.stop_at and item.index == 1:
+                    interrupted = msgspec.structs.replace(
+                        self.record(item), status="interrupted", reason="stopped"
+                    )
+                    writer.append(interrupted)
+                    self.left[output.name] = list(items)[1:]
+                    break
                 writer.append(self.record(item))
         return Run.load(output)
 
@@ -271,7 +290,8 @@ def test_micro_batches_that_the_cache_would_hold_are_measured_in_turn(
     _, kernels, divisions = fake.sweeps
     assert [(item.algorithm, item.problem["n"]) for item in kernels[2]] == [
         ("microbatch:2*plain@4", 8), ("microbatch:2*quick@4", 8),
-        ("plain", 8), ("quick", 8), ("plain", 16), ("quick", 16),
+        # Two of 8 images would be the whole batch divided.
+        ("microbatch:3*plain@8", 24), ("microbatch:3*quick@8", 24), ("plain", 16), ("quick", 16),
     ]  # fmt: skip
     assert [(item.algorithm, item.problem["n"]) for item in divisions[2]] == [
         ("microbatch:2*quick@4", 8), ("microbatch:4*quick@4", 16), ("plain", 16),
@@ -304,6 +324,86 @@ def test_a_study_goes_on_where_it_stopped(tmp_path: Path, fake: FakeRunner) -> N
     measured(tmp_path / "study", resume=True)
     assert [name for name, _, _ in fake.sweeps[before:]] == ["divisions"]
     assert [item.problem for item in fake.sweeps[-1][2]] == [item.problem for item in fake.sweeps[2][2]]
+
+
+@pytest.mark.parametrize("stage", ["probe", "kernels", "divisions"])
+def test_an_interrupted_study_stops_and_is_completed_by_resume(
+    tmp_path: Path,
+    fake: FakeRunner,
+    stage: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    problem = ",".join(f"{name}={value}" for name, value in SIZES.items())
+    words = ["study", str(tmp_path / "study")]
+    started = [*words, "--measure", "--problem", f"n=16,{problem}", "--sizes", "4", "8", "--limits", "5000"]
+    fake.stop_at = stage
+    assert main(started) == 1
+    assert [name for name, _, _ in fake.sweeps][-1] == stage
+    assert capsys.readouterr().err.count("\n") == 1
+    for options, told in ((["--rounds", "7"], "--rounds"), (["--sizes", "4"], "--sizes")):
+        assert main([*words, "--resume", *options]) == 2
+        assert f"was started with another {told}" in capsys.readouterr().err
+    assert main([*words, "--resume"]) == 0
+    interrupted = fake.sweeps
+    fake.stop_at, fake.sweeps = None, []
+    started[1] = str(tmp_path / "whole")
+    assert main(started) == 0
+    assert [(name, items) for name, _, items in interrupted] == [
+        (name, [dataclasses.replace(item, row=one.row) for item, one in zip(items, others, strict=True)])
+        for (name, _, items), (_, _, others) in zip(fake.sweeps, interrupted, strict=True)
+    ]
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_study_whose_table_has_changed_is_left_as_it_is(tmp_path: Path) -> None:
+    measured(tmp_path / "study")
+    table = tmp_path / "study" / "probe.csv"
+    for content in ("else", None):
+        table.write_text(content) if content else table.unlink()
+        with pytest.raises(InputError, match="problem table has changed"):
+            measured(tmp_path / "study", resume=True)
+        assert (table.read_text() if table.exists() else None) == content
+
+
+def test_nothing_is_left_of_a_study_that_could_not_start(tmp_path: Path) -> None:
+    module_of("microbench")
+    with pytest.raises(InputError, match="graph"):
+        measured(tmp_path / "study", options={"mode": "graph", "backend": "cpu"})
+    assert not list((tmp_path / "study").iterdir())
+
+
+PROBLEM = "w=9,h=9,c=4,n=5,k=4,filter_w=3,filter_h=3,pad_w=1,pad_h=1,stride_w=1,stride_h=1"
+
+
+@pytest.mark.parametrize(
+    ("division", "told"),
+    [
+        ("im2col@0", "is no division"),
+        ("im2col@-1", "is no division"),
+        ("0*im2col@5", "is no division"),
+        ("1.5*im2col@2", "is no division"),
+        ("im2col@3,,im2col@2", "is no division"),
+        ("im2col@3, im2col@2", "is no division"),
+        ("", "is no division"),
+        ("2*im2col@2", "divides 4 images, which no problem has; there are 5"),
+        ("im2cul@5", r"did you mean im2col\?"),
+    ],
+)
+def test_a_name_that_can_be_no_division_is_refused_before_anything_is_measured(
+    division: str, told: str
+) -> None:
+    options = Options.of({"kernel": "conv", "problem": PROBLEM, "algorithm": f"microbatch:{division}"})
+    with pytest.raises(InputError, match=told):
+        plan.build(options, plan.problems(options), ["a"], str, lambda *given: [["im2col"]] * len(given[-2]))
+
+
+def test_a_division_of_some_problems_is_planned_for_all() -> None:
+    problems = (PROBLEM, PROBLEM.replace("n=5", "n=6"))
+    options = Options.of({"kernel": "conv", "problem": problems, "algorithm": "microbatch:2*im2col@2,auto@1"})
+    items = plan.build(
+        options, plan.problems(options), ["a"], str, lambda *given: [["im2col"]] * len(given[-2])
+    )
+    assert [item.problem["n"] for item in items] == [5, 6]
 
 
 def test_fills_take_turns(tmp_path: Path, fake: FakeRunner) -> None:

@@ -66,6 +66,31 @@ def test_the_desirable_set_is_that_of_exhaustive_enumeration(
         assert list(one.sizes) == sorted(one.sizes, reverse=True)
 
 
+charged = st.dictionaries(
+    st.integers(1, 9), st.lists(st.tuples(kernel, st.integers(0, 9).map(float)), max_size=2), max_size=4
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(charged, st.integers(1, 9))
+def test_preparations_are_paid_once_by_each_of_different_kernels(
+    charged: dict[int, list[tuple[tuple[float, int], float]]], batch: int
+) -> None:
+    kernels = {size: [one for one, _ in choices] for size, choices in charged.items()}
+    preparations = {size: [prepare for _, prepare in choices] for size, choices in charged.items()}
+    everything = [(size, *one, prepare) for size, choices in charged.items() for one, prepare in choices]
+    points = set()
+    for counts in itertools.product(*(range(batch // size + 1) for size, *_ in everything)):
+        used = [(count, *one) for count, one in zip(counts, everything, strict=True) if count]
+        if sum(count * size for count, size, *_ in used) == batch:
+            time = sum(count * time for count, _, time, _, _ in used)
+            time += sum(one[-1] for one in used) if len(used) > 1 else 0
+            points.add((time, max(workspace for _, _, _, workspace, _ in used)))
+    found = desirable_set(kernels, batch, math.inf, preparations)
+    assert [(one.time_s, one.workspace_bytes) for one in found] == optimal(points)
+    assert all(sum(one.sizes) == batch for one in found)
+
+
 @given(kernels, st.integers(1, 9), st.sampled_from(POLICIES))
 def test_policies_allow_what_their_names_say(kernels: Kernels, batch: int, policy: str) -> None:
     sizes = set(allowed(kernels, batch, policy))

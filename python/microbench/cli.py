@@ -30,8 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return sweep_collective(name, given, command)
         return commands.load(name).run(given, command)
     except InputError as error:
-        if launcher.speaks():  # of several ranks one says it
-            print(f"microbench: {error}", file=sys.stderr)
+        launcher.say(str(error))
         return 2
     except StoreError as error:
         print(f"microbench: {error}", file=sys.stderr)

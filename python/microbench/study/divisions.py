@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from microbench.record import Record
@@ -226,23 +226,19 @@ def outcomes(study: Study) -> list[Outcome]:
             if usable(record) and (kernel := kernel_of(record)):
                 latest[layer, kernel.size, record.library, kernel.algorithm] = point_of([record])
             continue
-        predicted = _predicted_s(
-            study,
-            layer,
-            record,
-            lambda size, library, algorithm, layer=layer: latest.get((layer, size, library, algorithm)),
-        )
+        own = {key[1:]: point for key, point in latest.items() if key[0] == layer}
+        predicted = _predicted_s(study, layer, record, own)
         groups.setdefault((layer, batch, record.library, record.algorithm), []).append((predicted, record))
     return [_outcome(study, *key, rounds) for key, rounds in groups.items()]
 
 
 def _predicted_s(
-    study: Study, layer: Layer, record: Record, known: Callable[[int, str, str], Point | None]
+    study: Study, layer: Layer, record: Record, known: Mapping[tuple[int, str, str], Point]
 ) -> float | None:
-    """The time of a division's record from its kernels' by ``known``; None where one of them is not known."""
+    """A division's time from those of its kernels, by size, library and algorithm; None: one is unknown."""
     parts = []
     for repeats, algorithm, size in parts_of(record.algorithm):
-        point = known(size, record.library, algorithm)
+        point = known.get((size, record.library, algorithm))
         if point is None:
             return None
         parts += [(size, point)] * repeats
@@ -273,7 +269,7 @@ def _outcome(
         batch,
         library,
         algorithm,
-        _predicted_s(study, layer, rounds[0][1], lambda *key: before.get(key)),
+        _predicted_s(study, layer, rounds[0][1], before),
         statistics.median(predicted) if good else None,
         statistics.median(measured) if good else None,
         good[0][1].workspace_bytes if good else None,

@@ -164,20 +164,19 @@ def regrets(study: Study, limits: Sequence[int], max_error: float | None = None)
             _limit(one.limit_bytes),
             str(one.layers),
             str(one.best_picked),
-            *(f"{ratio:.2f}" for ratio in one.quartiles),
-            f"{one.worst.ratio:.2f}",
             time_text(one.pick_s),
             _sum_width(one.picks),
             time_text(one.best_s),
             _sum_width(one.bests),
             f"{one.total_ratio:.2f}",
+            " ".join(f"{ratio:.3g}" for ratio in (one.quartiles[1], one.worst.ratio)),
         )
         for one in distributions(regrets_of(study, (*limits, math.inf)))
     ]
     return Table(
         "regret",
-        "Regret: time of the library's own pick that fits over that of its best algorithm, quartiles over the layers; "
-        "then the sums of the picks' and of the best times (±%: as if all intervals erred at once), and their ratio."
+        "Regret: time of the library's own pick that fits over that of its best algorithm: sums over layers (±%: as "
+        "if all intervals erred at once) and their ratio, then median and worst of the layers' ratios."
         + _any_error(max_error),
         (
             "library",
@@ -185,15 +184,12 @@ def regrets(study: Study, limits: Sequence[int], max_error: float | None = None)
             "limit",
             "n",
             "best",
-            "q1",
-            "median",
-            "q3",
-            "worst",
             "picks",
             "±%",
             "bests",
             "±%",
             "ratio",
+            "median, worst",
         ),
         tuple(rows),
     )
@@ -298,8 +294,8 @@ def totals(gained: Sequence[Gain]) -> Table:
         )
     return Table(
         "totals",
-        "Speed-up over undivided at the same limit, each layer divided where that is the faster: sums of the times over "
-        "the layers, their ratio and its range (every ratio at its round's least, or greatest; n/a where a gain is "
+        "Speed-up over undivided at the same limit, each layer divided where that is faster: sums of times over the "
+        "layers, their ratio and its range (every ratio at its round's least, or greatest; n/a where a gain is "
         "only predicted), and the largest ratio of one layer.",
         ("filters", "pass", "limit", "layers", "divided", "measured", "undivided", "chosen", "ratio", "range",
          "largest"),
@@ -361,8 +357,8 @@ def shares(shared: Sequence[Shares]) -> Table:
     ]
     return Table(
         "network",
-        "One total workspace, shared by all layers for the least sum of times (each layer as often as the table says, in "
-        "each pass measured): times of the rounds where divisions were measured, else predicted.",
+        "One total workspace, shared by all layers for the least sum of times (each layer as often as the table says, "
+        "in each pass measured): times of the rounds where divisions were measured, else predicted.",
         ("total", "policy", "layers", "time", "used", ""),
         tuple(rows),
     )
