@@ -37,6 +37,6 @@ def check_resumable(
 
 
 def _said(value: object) -> str:
-    if value is None:
+    if value is None or value in ((), []):
         return "left out"
     return " ".join(str(part) for part in value) if isinstance(value, list | tuple) else str(value)
