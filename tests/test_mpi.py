@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from fixtures.installations import PACKAGE
 from microbench import kernels
 from microbench.collective import COLLECTIVES, ELEMENT_TYPES
+from microbench.commands.measured import print_run
 from microbench.errors import InputError
 from microbench.figures import WIDTH
 from microbench.mpi import launcher, link, plan
@@ -49,9 +50,9 @@ from microbench.mpi.table import CollectivePrinter, bandwidths, how, write_nccl
 from microbench.mpi.team import RankFailed, Team
 from microbench.protocol import Measurement
 from microbench.record import Record
-from microbench.store import Run
+from microbench.store import Run, RunWriter
 from microbench.verification import numpy_type
-from records import make_record
+from records import make_info, make_record
 
 # --- inputs and what must come of them ----------------------------------------------------------------------
 
@@ -303,6 +304,19 @@ def test_nccl_columns_put_both_places_into_one_row() -> None:
     figures = ["1000.00", "4.00", "6.00", "0", "2000.00", "2.00", "3.00", "0"]
     assert rows[0][:13] == ["4000000", "1000000", "float", "sum", "-1", *figures]
     assert rows[1][:13] == ["12", "3", "float", "sum", "-1", *["N/A"] * 8]
+
+
+def test_a_run_prints_again_as_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    info = make_info(kernel="allreduce", options={"start": "barrier", "confidence": 0.99}, plan={"hosts": 2})
+    with RunWriter.create(tmp_path / "run", info) as writer:
+        writer.append(collective_record())
+    for form, words in (("table", "on 2 hosts"), ("nccl", "#wrong"), ("csv", "ranks"), ("json", '"ranks":4')):
+        print_run(Run.load(tmp_path / "run"), form)
+        assert words in capsys.readouterr().out
+    with RunWriter.create(tmp_path / "gemm", make_info()) as writer:
+        writer.append(make_record())
+    with pytest.raises(InputError, match="--format nccl"):
+        print_run(Run.load(tmp_path / "gemm"), "nccl")
 
 
 @pytest.mark.parametrize("kernel", COLLECTIVES)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TextIO, get_args
@@ -206,6 +207,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
 )
 _SHOWN = [column for column in COLUMNS if column.heading]
+_FORMULA = re.compile(r"[\t\r]|\s*([=@]|[+\-](?![\d.]+(e[+-]?\d+)?$))", re.IGNORECASE)
 _NAMING = 3  # the first columns shown say what was measured, the others what came out
 
 
@@ -306,7 +308,7 @@ def write(records: Iterable[Row], form: Format, stream: TextIO) -> None:
     """Writes ``records`` whole; those of ``Run.summaries`` do for all formats but ``json``.
 
     Tables (``table``, ``markdown``) put all rows measured under the same conditions below one caption. ``csv``
-    has the exact values of `COLUMNS` under a header line, without samples; open its file with ``newline=""``.
+    has the exact values of `COLUMNS` by `write_csv`, without samples; open its file with ``newline=""``.
     ``json`` is an array of the records with the fields that they have.
 
     Raises:
@@ -336,11 +338,25 @@ def _write_csv(records: Iterable[Row], stream: TextIO) -> None:
     rows = [[column.cells(record) for column in COLUMNS] for record in records]
     # Column by column, because records differ in their labels and summaries.
     names = dict.fromkeys(name for cells in zip(*rows, strict=True) for cell in cells for name in cell)
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
+    merged = [{name: value for cells in row for name, value in cells.items()} for row in rows]
+    write_csv(merged, list(names), stream)
+
+
+def write_csv(rows: Iterable[Mapping[str, object]], names: Sequence[str], stream: TextIO) -> None:
+    """Writes a header line and ``rows``, each the values of some of the columns ``names``.
+
+    A text that begins like a formula gets an apostrophe in front: a spreadsheet would calculate it.
+    """
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(map(_csv_cell, names))
     for row in rows:
-        merged = {name: value for cells in row for name, value in cells.items()}
-        writer.writerow({name: str(v).lower() if isinstance(v, bool) else v for name, v in merged.items()})
+        writer.writerow(_csv_cell(row.get(name)) for name in names)
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def _write_markdown(records: Iterable[Row], stream: TextIO) -> None:

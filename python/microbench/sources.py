@@ -7,6 +7,7 @@ of a record, because a published record has a mean and no median, and show `Sour
 from __future__ import annotations
 
 import dataclasses
+import filecmp
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from microbench.environment import differences
 from microbench.errors import InputError
 from microbench.figures import RecordSummary, Row, measured
 from microbench.record import Record
-from microbench.store import RUN_FILE, Run, RunInfo
+from microbench.store import RECORDS_FILE, RUN_FILE, Run, RunInfo
 
 PREFIX = "deepbench:"
 
@@ -137,7 +138,7 @@ def load_all(texts: Sequence[str]) -> list[Source]:
     """`load` for each, with names that differ: as many last parts of the path as that takes.
 
     Raises:
-        InputError: as `load`; or one source is given twice.
+        InputError: as `load`; or one source, or a run or its copy, is given twice.
     """
     sources = [load(text) for text in texts]
     paths = [
@@ -147,6 +148,7 @@ def load_all(texts: Sequence[str]) -> list[Source]:
     for number, path in enumerate(paths):
         if path in paths[:number]:
             raise InputError(f"{texts[number]} is given twice: give different runs")
+    _refuse_copies([part for source in sources for part in source.parts if isinstance(part, Run)])
     named = []
     for source, path in zip(sources, paths, strict=True):
         rivals = [other for other in paths if other != path]
@@ -157,6 +159,21 @@ def load_all(texts: Sequence[str]) -> list[Source]:
         )
         named.append(dataclasses.replace(source, name="/".join(path[-length:])))
     return named
+
+
+def _refuse_copies(runs: Sequence[Run]) -> None:
+    """The same measurements twice would be taken for twice as many, or for a second run that agrees."""
+    known: dict[str, list[Run]] = {}
+    for run in runs:
+        alike = known.setdefault(run.info.created, [])
+        for earlier in alike:
+            first, second = (each.folder / RECORDS_FILE for each in (earlier, run))
+            if first.stat().st_size and filecmp.cmp(first, second, shallow=False):
+                raise InputError(
+                    f"{run.folder} and {earlier.folder} hold the same measurements, started at {run.info.created}: "
+                    "give different runs"
+                )
+        alike.append(run)
 
 
 def device_name(info: RunInfo) -> str:

@@ -105,7 +105,7 @@ class Run:
         An unfinished last line, left by a process that was killed, is skipped with a warning.
 
         Raises:
-            InputError: a line is not a record; the message has file and line.
+            InputError: a line is not a record, or one with times that are not positive; the message has file and line.
         """
         return _decode_lines(self.folder / RECORDS_FILE, _RECORD)
 
@@ -190,7 +190,7 @@ class RunWriter:
             raise ValueError(f"{self.folder}: the run was closed; nothing can be appended")
         line = encode(record) + b"\n"
         try:
-            _RECORD.decode(line)
+            _decoded(line, _RECORD)
         except _MALFORMED as error:
             raise ValueError(f"record {record.index} would not read back: {error}") from error
         try:
@@ -302,11 +302,21 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _decode_line(path: Path, number: int, line: bytes, decoder: msgspec.json.Decoder[_Line]) -> _Line:
     try:
-        return decoder.decode(line)
+        return _decoded(line, decoder)
     except _MALFORMED as error:
         raise InputError(
             f"{path}:{number}: not a record ({error}): restore the file from a copy or delete the line"
         ) from error
+
+
+def _decoded(line: bytes, decoder: msgspec.json.Decoder[_Line]) -> _Line:
+    record = decoder.decode(line)
+    times = (record.median_s, record.ci_low_s, record.ci_high_s, record.summary.get("mean"))
+    if any(seconds is not None and seconds <= 0 for seconds in times):
+        raise msgspec.ValidationError("its times must be positive")
+    if isinstance(record, Record) and record.samples_s and min(record.samples_s) <= 0:
+        raise msgspec.ValidationError("its samples must be positive times")
+    return record
 
 
 def _decode_lines(path: Path, decoder: msgspec.json.Decoder[_Line]) -> Iterator[_Line]:

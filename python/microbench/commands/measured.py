@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from microbench.arguments import given_options
+from microbench.collective import COLLECTIVES
 from microbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +49,17 @@ def measure(options: Options, output: str | None, resume: bool, command: list[st
 
 
 def print_run(run: Run, form: str, *, rows: bool = True) -> None:
-    """Prints rows, of ``--algorithm best`` only the best, and for people a summary."""
+    """Prints rows, of ``--algorithm best`` only the best, and for people a summary; collectives in their own table.
+
+    Raises InputError where ``form`` is one of collectives and the run is not.
+    """
+    if run.info.kernel in COLLECTIVES:
+        from microbench.mpi.table import write_run
+
+        write_run(run, form, sys.stdout)
+        return
+    if form == "nccl":
+        raise InputError(f"--format nccl: is for collectives, and {run.folder} is a run of {run.info.kernel}")
     from microbench.figures import fastest, shows_unicode
     from microbench.formats import FORMATS, write
     from microbench.summarise import summarise

@@ -10,7 +10,7 @@ from microbench.formats import FORMATS
 def add(commands: Any) -> None:
     show = commands.add_parser("show", help="print a run again")
     show.add_argument("run", help="the folder of a run")
-    show.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+    show.add_argument("--format", choices=(*FORMATS, "nccl"), default="table", help="default: table")
 
 
 def run(given: dict[str, Any], _: list[str]) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TextIO
 
 from microbench.comparison.judging import CONFIDENCE, Row, judge_slowdowns
-from microbench.comparison.matching import Refusal, Side, match, sides
+from microbench.comparison.matching import Key, Refusal, Side, match, no_time, sides
 from microbench.comparison.setup import Factor, factors
 from microbench.comparison.text import aligned, factor_text, ratio_text, seconds_text
 from microbench.errors import InputError
@@ -86,19 +87,25 @@ def check(
     few = [row for row in rows if _smallest_p(row) * len(rows) > 1 - confidence]
     if len(few) == len(rows):
         needed = next(n for n in count(2) if len(rows) / math.comb(2 * n, n) <= 1 - confidence)
-        runs = max(len(side.times) for pair in pairs for side in (pair.base, pair.other))
+        columns = {
+            first.name: [len(pair.base.times) for pair in pairs],
+            second.name: [len(pair.other.times) for pair in pairs],
+        }
+        have = " and ".join(f"{name} has {_range_text(counts)}" for name, counts in columns.items())
+        short = " and ".join(name for name, counts in columns.items() if min(counts) < needed)
         raise InputError(
-            f"{len(rows)} problems can be judged at {100 * confidence:g}% from {needed} runs a side, here are "
-            f"{runs} at most: measure both with --repeat {needed}"
+            f"{_problems(len(rows))} can be judged at {100 * confidence:g}% from {needed} runs a side, but {have}: "
+            f"measure {short} with --repeat {needed}"
         )
+    failures = dict(_failures(first, second))
     return Outcome(
         first,
         second,
         confidence,
         max_slowdown,
         tuple(rows),
-        tuple(refusal for refusal in refusals if refusal.lost),
-        tuple(_failures(first, second)),
+        tuple(_missing(refusals, failures)),
+        tuple(failures.values()),
         tuple(few),
         tuple(factors(first, second, pairs)),
     )
@@ -110,13 +117,37 @@ def _smallest_p(row: Row) -> float:
     return 1 / math.comb(base + other, base)
 
 
-def _failures(baseline: Side, new: Side) -> Iterator[str]:
+def _range_text(counts: Sequence[int]) -> str:
+    few, many = min(counts), max(counts)
+    return str(few) if few == many else f"{few} to {many}"
+
+
+def _problems(number: int) -> str:
+    return f"{number} problem{'s' * (number != 1)}"
+
+
+def _missing(refusals: Sequence[Refusal], failures: Container[tuple[Key, str]]) -> Iterator[Refusal]:
+    """What is lost, but for what is lost because it failed: that is named among the failures."""
+    for refusal in refusals:
+        left = [
+            (key, title)
+            for key, title in zip(refusal.keys, refusal.titles, strict=True)
+            if refusal.lost and (key, refusal.reason) not in failures
+        ]
+        if left:
+            keys, titles = zip(*left, strict=True)
+            yield replace(refusal, keys=keys, titles=titles)
+
+
+def _failures(baseline: Side, new: Side) -> Iterator[tuple[tuple[Key, str], str]]:
+    """By the problem and the reason for which it is not compared where it failed in all runs."""
     for key, ways in new.found.items():
         for way, measurement in ways.items():
             known = baseline.found.get(key, {}).get(way)
             failures = [text for text in measurement.failures if not text.startswith("unsupported")]
             if failures and not (known and known.failures):
-                yield one_line(f"{key.title()} {key.precision} {way.title()}: {failures[0]}")
+                text = one_line(f"{key.title()} {key.precision} {way.title()}: {failures[0]}")
+                yield (key, no_time(new, failures[0])), text
 
 
 def write(outcome: Outcome, form: str, stream: TextIO) -> None:
@@ -138,24 +169,29 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     findings += [f"too few runs to be judged: {_name(row)}" for row in outcome.unjudged]
     for finding in findings:
         yield from wrapped(one_line(finding))
-    sensitive = sorted(row.detectable for row in outcome.rows if row.detectable is not None)
-    seen = (
-        f"{percent_text(sensitive[len(sensitive) // 2])}% (median of the problems)"
-        if sensitive
-        else "no size"
-    )
     missing = sum(len(refusal.titles) for refusal in outcome.missing)
     yield from wrapped(
-        f"{'passed' if outcome.passed else 'FAILED'}: {len(outcome.rows)} problems of {outcome.new.name} against "
+        f"{'passed' if outcome.passed else 'FAILED'}: {_problems(len(outcome.rows))} of {outcome.new.name} against "
         f"{outcome.baseline.name}: {len(outcome.regressed)} slower by more than {percent_text(outcome.max_slowdown)}% "
         f"(one-sided Mann-Whitney on run medians, {100 * outcome.confidence:g}% for all together), "
         f"{missing} missing, {len(outcome.failures)} failed, {len(outcome.unjudged)} with too few runs. These runs "
-        f"could have shown a slow-down of {seen}."
+        f"could have shown a slow-down of {_seen(outcome.rows)}."
     )
     if outcome.factors:
         yield from wrapped(f"The set-ups differ ({outcome.baseline.name} | {outcome.new.name}):", indent="")
         for factor in outcome.factors:
             yield from wrapped(factor_text(factor))
+
+
+def _seen(rows: Sequence[Row]) -> str:
+    sensitive = [(row.detectable, row) for row in rows if row.detectable is not None]
+    if not sensitive:
+        return "no size"
+    worst, row = max(sensitive, key=lambda each: each[0])
+    if len(sensitive) == 1:
+        return f"{percent_text(worst)}%"
+    middle = statistics.median(share for share, _ in sensitive)
+    return f"{percent_text(middle)}% (median of the problems), at worst {percent_text(worst)}% ({_name(row)})"
 
 
 def _name(row: Row) -> str:

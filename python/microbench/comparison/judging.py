@@ -25,9 +25,11 @@ class Row:
     ``ratio`` is the Hodges-Lehmann estimate over all pairs of runs. ``ratio_low`` and ``ratio_high`` bound it at the
     confidence asked for, for this problem alone; where a side is published, by what rounding leaves open. ``p_value``
     is Mann-Whitney's, ``p_adjusted`` the same after Holm; ``probability_less`` is P(other < base) for one run of
-    each, from two runs a side on. ``detectable`` is the smallest difference, as a share, that these runs could have
-    shown; ``runs_needed`` the runs a side that would settle an undecided problem. What is unknown, or does not
-    exist, is None.
+    each, from two runs a side on. ``detectable`` is the smallest difference that these runs could have shown, as a
+    share: that from which on the other side, its runs moved as a whole in the direction found (of a one-sided test: to
+    more time), would have been called faster or slower, all other problems as they are. So ``ratio`` of a row called
+    faster or slower is never nearer to 1. ``runs_needed`` are the runs a side that would settle an undecided problem.
+    What is unknown, or does not exist, is None.
     """
 
     pair: Pair
@@ -48,7 +50,8 @@ class Total:
     """The problems of one table together: sums of times in seconds, rates in operations per second.
 
     ``rates`` are total work over total time, ``harmonic_means`` those of the rates; None where work is unknown.
-    The interval of the ratio is that of the totals of process runs; None where too few runs have every problem.
+    The interval of the ratio is that of the totals of process runs; None where too few runs have every problem. Where
+    a side is published it is what rounding leaves open.
     """
 
     problems: int
@@ -89,11 +92,15 @@ def total(pairs: Sequence[Pair], confidence: float = CONFIDENCE) -> Total:
         inverse = [sum(s / flops for s, flops in zip(side, known, strict=True)) for side in (base, other)]
         means = (len(known) / inverse[0], len(known) / inverse[1])
     low = high = None
-    if not any(side.published for column in _columns(pairs) for side in column):
-        first, second = (_run_totals(column) for column in _columns(pairs))
-        if first and second:
-            result = compare_medians(first, second, confidence)
-            low, high = result.ratio_low, result.ratio_high
+    first, second = _columns(pairs)
+    if first[0].published or second[0].published:
+        (base_low, base_high), (other_low, other_high) = (
+            _total_bounds(column, confidence) for column in (first, second)
+        )
+        low, high = other_low / base_high, other_high / base_low
+    elif (totals := _run_totals(first)) and (rivals := _run_totals(second)):
+        result = compare_medians(totals, rivals, confidence)
+        low, high = result.ratio_low, result.ratio_high
     return Total(
         len(pairs),
         sum(base),
@@ -116,6 +123,16 @@ def _run_totals(column: Sequence[Measurement]) -> list[float]:
     return [sum(statistics.median(side.times[repeat]) for side in column) for repeat in sorted(repeats)]
 
 
+def _total_bounds(column: Sequence[Measurement], confidence: float) -> tuple[float, float]:
+    """`_bounds` of the sum over the problems."""
+    if column[0].published:
+        lows, highs = zip(*(_bounds(side, confidence) for side in column), strict=True)
+        return sum(lows), sum(highs)
+    value = sum(side.median() for side in column)
+    totals = _run_totals(column)
+    return (median_interval(totals, confidence) if totals else None) or (value, value)
+
+
 def _rows(
     families: Sequence[Sequence[Pair]],
     confidence: float,
@@ -131,25 +148,72 @@ def _rows(
         p_values = [each.p_value for each in alone]
     adjusted = holm(p_values).tolist() if tested else []
     # A one-sided test at some level is half of a two-sided one at twice that level.
-    level = (1 + one_sided) * (1 - confidence) / max(1, len(tested))
-    results = iter(zip(alone, adjusted, strict=True))
+    sides = 1 + one_sided
+    least = sides * (1 - confidence) / max(1, len(tested))
+    levels = [sides * level for level in _holm_levels(p_values, 1 - confidence)]
+    results = iter(zip(alone, adjusted, levels, strict=True))
     return [
         [
             _published_row(pair, confidence)
             if _published(pair)
-            else _row(pair, *next(results), confidence, relevant, level)
+            else _row(pair, *next(results), least, confidence, relevant, one_sided=one_sided)
             for pair in pairs
         ]
         for pairs in families
     ]
 
 
+def _holm_levels(p_values: Sequence[float], level: float) -> list[float]:
+    """For each test the level that Holm's method holds it to, all others as they are.
+
+    It is significant exactly if its p-value is below ``level`` / (number of tests - k), where k of the others are
+    significant when it is left for last.
+    """
+    count = len(p_values)
+    order = sorted(range(count), key=lambda index: p_values[index])
+    # Without one test before it, the one at `place` is held to a share that is larger by one place.
+    significant = next((n for n, index in enumerate(order) if p_values[index] >= level / (count - n)), count)
+    levels = [0.0] * count
+    others = count - 1
+    for place in reversed(range(count)):
+        index = order[place]
+        levels[index] = level / (count - (others if place < significant else significant))
+        if place and p_values[index] >= level / (count - place + 1):
+            others = place - 1
+    return levels
+
+
+def _detectable(own: Comparison, relevant: float, verdict: Verdict, *, one_sided: bool) -> float | None:
+    """`Row.detectable`; ``own`` is the problem judged at the level that it is held to.
+
+    Moved by d, runs are significant exactly if the end of the interval moves past 1. Ties change the test a little:
+    then what it said of the difference found is a bound.
+    """
+    if own.ratio_low is None or own.ratio_high is None:
+        return None
+    found = math.log(own.ratio)
+    up = one_sided or found >= 0
+    shift = math.log(own.ratio / own.ratio_low if up else own.ratio_high / own.ratio)
+    if up == (found >= 0):
+        shift = (min if verdict in ("faster", "slower") else max)(shift, abs(found))
+    shift = max(shift, math.log1p(relevant))
+    return abs(math.expm1(shift if up else -shift))
+
+
 def _row(
-    pair: Pair, alone: Comparison, p_adjusted: float, confidence: float, relevant: float, level: float
+    pair: Pair,
+    alone: Comparison,
+    p_adjusted: float,
+    level: float,
+    least: float,
+    confidence: float,
+    relevant: float,
+    *,
+    one_sided: bool,
 ) -> Row:
-    """``alone`` is the problem judged by itself; ``level`` what its share of the family's level is, at least."""
+    """``alone`` is the problem judged by itself; Holm holds it to ``level``, Bonferroni to ``least``."""
     base, other = pair.base.runs(), pair.other.runs()
-    among = compare_medians(base, other, 1 - level, relevant)
+    among = compare_medians(base, other, 1 - least, relevant)
     verdict, reason, needed = among.verdict, among.reason, among.runs_needed
     corrected = f"{alone.ratio - 1:+.2%}, p = {p_adjusted:.2g} after correction for all problems"
     if p_adjusted < 1 - confidence and abs(math.log(alone.ratio)) >= math.log1p(relevant):
@@ -157,11 +221,7 @@ def _row(
     elif verdict in ("faster", "slower"):
         # At the edge of the level, or faster where only slower was asked for.
         verdict, reason = "undecided", corrected
-    detectable = None
-    if among.ratio_low is not None and among.ratio_high is not None:
-        # Were the sides equal but for their spread, a difference would show from where the interval ends.
-        half = max(math.log(among.ratio_high / among.ratio), math.log(among.ratio / among.ratio_low))
-        detectable = max(relevant, math.expm1(half))
+    own = among if level == least else compare_medians(base, other, 1 - level, relevant)
     return Row(
         pair,
         ratio=alone.ratio,
@@ -170,7 +230,7 @@ def _row(
         p_value=alone.p_value,
         p_adjusted=p_adjusted,
         probability_less=alone.probability_less if min(len(base), len(other)) > 1 else None,
-        detectable=detectable,
+        detectable=_detectable(own, relevant, verdict, one_sided=one_sided),
         verdict=verdict,
         reason=reason,
         runs_needed=needed,

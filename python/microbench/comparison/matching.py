@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from microbench.errors import InputError
 from microbench.figures import choices, problem_title
@@ -80,11 +80,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Side:
-    """One column of a comparison."""
+    """One column of a comparison; ``by`` is the factor with the value that sets it against others of its source."""
 
     name: str
     source: Source
     found: dict[Key, dict[Way, Measurement]]
+    by: tuple[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def sides(sources: Sequence[Source], by: str | None = None) -> list[Side]:
     """The columns of a comparison: one per source, or one per source and value of the factor ``by``."""
     result = []
     for source in sources:
-        found: dict[str, dict[Key, dict[Way, Measurement]]] = {}
+        found: dict[Any, dict[Key, dict[Way, Measurement]]] = {}
         for record in source.summaries():
             layout, library, algorithm, threads = (
                 record.layout,
@@ -137,10 +138,10 @@ def sides(sources: Sequence[Source], by: str | None = None) -> list[Side]:
                 record.algorithm,
                 record.threads,
             )
-            name = source.name
+            value = None
             if by is not None:
                 # The value that is set against others is in the name, and no longer what tells two times apart.
-                name += f":{getattr(record, by)}"
+                value = getattr(record, by)
                 layout = "" if by == "layout" else layout
                 library = "" if by == "library" else library
                 algorithm = "" if by == "algorithm" else algorithm
@@ -148,7 +149,7 @@ def sides(sources: Sequence[Source], by: str | None = None) -> list[Side]:
             problem = tuple(sorted((_defaults(record.kernel) | record.problem).items()))
             key = Key(record.kernel, problem, record.pass_, record.precision, layout, record.mode)
             way = Way(library, algorithm, record.backend, threads)
-            measurement = found.setdefault(name, {}).setdefault(key, {}).setdefault(way, Measurement())
+            measurement = found.setdefault(value, {}).setdefault(key, {}).setdefault(way, Measurement())
             seconds = time_s(record)
             if seconds is None:
                 measurement.failures.append(f"{record.status}: {record.reason}")
@@ -158,7 +159,12 @@ def sides(sources: Sequence[Source], by: str | None = None) -> list[Side]:
             measurement.flops = record.flops
             if source.published:
                 measurement.bounds.append((seconds, record.summary.get("mean_below", seconds)))
-        result += [Side(name, source, keys) for name, keys in found.items()]
+        result += [
+            Side(source.name, source, keys)
+            if by is None
+            else Side(f"{source.name}:{value}", source, keys, (by, value))
+            for value, keys in found.items()
+        ]
         if not found:
             result.append(Side(source.name, source, {}))
     return result
@@ -192,8 +198,12 @@ def match(base: Side, other: Side, best: bool = False) -> tuple[list[Pair], list
         if rival := _rival(key, unmatched):
             unmatched.remove(rival)
             reason = _difference(key, rival)
+        elif rival := _in_another_mode(key, other.found):
+            reason = _difference(key, rival)
         refused.append(_Refused(reason, any(way.times for way in ways.values()), key))
-    refused += [_Refused(f"only in {other.name}", False, key) for key in unmatched]
+    for key in unmatched:
+        rival = _in_another_mode(key, base.found)
+        refused.append(_Refused(_difference(rival, key) if rival else f"only in {other.name}", False, key))
     groups: dict[tuple[str, bool], list[_Refused]] = defaultdict(list)
     for refusal in refused:
         groups[refusal.reason, refusal.lost].append(refusal)
@@ -214,6 +224,11 @@ def _rival(key: Key, unmatched: Sequence[Key]) -> Key | None:
     same_pass = [each for each in alike if each.pass_ == key.pass_]
     candidates = same_pass or [each for each in alike if each._replace(pass_=key.pass_) == key]
     return min(candidates, key=lambda each: sum(a != b for a, b in zip(key, each, strict=True)), default=None)
+
+
+def _in_another_mode(key: Key, found: Iterable[Key]) -> Key | None:
+    """The same but for the mode, which titles do not show."""
+    return next((each for each in found if each != key and each._replace(mode=key.mode) == key), None)
 
 
 def _difference(key: Key, rival: Key) -> str:
@@ -259,9 +274,17 @@ def _absence(side: Side, key: Key, way: Way) -> str:
     if known is not None or len(ways) == 1:
         failures = (known or next(iter(ways.values()))).failures
         if failures:
-            return f"no time in {side.name}: {failures[0]}"
+            return no_time(side, failures[0])
+    modes = [each.mode for each in side.found if each != key and each._replace(mode=key.mode) == key]
+    if known is None and (where := [mode for mode in modes if way in side.found[key._replace(mode=mode)]]):
+        return f"{side.name} has {way.title() or 'it'} in another mode: {', '.join(where)}, not {key.mode}"
     others = ", ".join(each.title() or "unnamed" for each in ways)
     return f"another library or algorithm in {side.name} ({others}): --best compares the fastest of each side"
+
+
+def no_time(side: Side, failure: str) -> str:
+    """Why a problem that failed on ``side`` is not compared."""
+    return f"no time in {side.name}: {failure}"
 
 
 def _count(flops: int | None) -> str:

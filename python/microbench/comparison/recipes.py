@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any, TextIO
 
 from microbench import published
 from microbench.comparison.judging import CONFIDENCE, RELEVANT, Row, judge
-from microbench.comparison.matching import Key, Refusal, Side, match, require_two, sides
+from microbench.comparison.matching import Key, Measurement, Refusal, Side, match, require_two, sides
 from microbench.comparison.text import (
     aligned,
     interval_text,
@@ -19,6 +18,7 @@ from microbench.comparison.text import (
     seconds_text,
     verdict_text,
 )
+from microbench.errors import InputError
 from microbench.figures import (
     ascii_text,
     markdown_text,
@@ -28,15 +28,15 @@ from microbench.figures import (
     time_text,
     wrapped,
 )
-from microbench.formats import Format
+from microbench.formats import Format, write_csv
 from microbench.problem import Scalar
 from microbench.sources import Source
 
 _HEADINGS = ("problem", "publ.", "base", "other", "ratio", "interval", "verdict")
 _WIDTHS = (41, -5, -8, -8, -6, -13, 13)
 _CORAL2 = (
-    "Published (publ.): six kernels on Summit-Dev's P100 and Summit's V100 (J. Yin, Oak Ridge, 2018), time of Pascal "
-    "over time of Volta, all-reduce on 4 nodes; times, passes and repeats are not known. Ratio, likewise: time of base "
+    "Published (publ.): six kernels on Summit-Dev's P100 and Summit's V100 (J. Yin, Oak Ridge, 2018), time of {} "
+    "over time of {}, all-reduce on 4 nodes; times, passes and repeats are not known. Ratio, likewise: time of base "
     "over time of other, of each side the fastest library and algorithm; interval: of this problem alone or, of "
     "published times, what rounding leaves open."
 )
@@ -44,7 +44,11 @@ _CORAL2 = (
 
 @dataclass(frozen=True)
 class Line:
-    """One kernel of the recipe; without ``row`` the two sources cannot be compared on it, for the reason given."""
+    """One kernel of the recipe.
+
+    Without ``row`` the two sources cannot be compared on it, for the reason given. ``key`` is what ``times`` are of, on
+    base and other; None where there is none. ``published_ratio`` is as base over other.
+    """
 
     kernel: str
     implementation: str
@@ -52,13 +56,15 @@ class Line:
     problem: dict[str, Scalar]
     published_ratio: float
     row: Row | None
+    key: Key | None
+    times: tuple[Measurement | None, Measurement | None]
     reason: str = ""
 
     def title(self) -> str:
         """The kernel, the problem, and the pass where one was measured; of a collective who computed it, too."""
         by = f" ({self.implementation})" if self.kernel == "allreduce" else ""
-        if self.row is not None:
-            return f"{self.kernel} {self.row.pair.key.title()}{by}"
+        if self.key is not None:
+            return f"{self.kernel} {self.key.title()}{by}"
         return f"{self.kernel} {problem_title(self.kernel, self.problem, 'forward', '').removesuffix(' fwd')}{by}"
 
 
@@ -68,6 +74,7 @@ class Recipe:
 
     base: Side
     other: Side
+    swapped: bool
     lines: tuple[Line, ...]
 
 
@@ -77,7 +84,7 @@ def coral2(
     """The deep-learning kernels of the CORAL-2 comparison, for each source but the first against the first.
 
     Raises:
-        InputError: there is only one source.
+        InputError: there is only one source, or no problem of the recipe may be compared.
     """
     base, *others = require_two(sides(sources))
     wanted = [(row, published.decode_columns(row["problem"])) for row in published.rows("coral2")]
@@ -86,10 +93,23 @@ def coral2(
         [pair for pair in pairs if any(_matches(pair.key, *each) for each in wanted)] for pairs, _ in matched
     ]
     judged = judge(families, confidence, relevant)
-    return [
-        Recipe(base, other, tuple(_lines(wanted, rows, refusals)))
-        for other, rows, (_, refusals) in zip(others, judged, matched, strict=True)
-    ]
+    recipes = []
+    for other, rows, (_, refusals) in zip(others, judged, matched, strict=True):
+        swapped = "V100" in base.source.device and "P100" in other.source.device
+        lines = tuple(_lines(wanted, rows, refusals, (base, other), swapped=swapped))
+        recipes.append(Recipe(base, other, swapped, lines))
+    if not any(families):
+        line = recipes[0].lines[0]
+        raise InputError(
+            f"{base.name} and {others[0].name} have no problem of the CORAL-2 recipe that may be compared: "
+            f"{line.title()}: {line.reason}"
+        )
+    return recipes
+
+
+def _fastest(side: Side, key: Key) -> Measurement | None:
+    timed = [each for each in side.found.get(key, {}).values() if each.times]
+    return min(timed, key=Measurement.median, default=None)
 
 
 def _matches(key: Key, row: dict[str, str], columns: dict[str, Scalar]) -> bool:
@@ -102,33 +122,38 @@ def _lines(
     wanted: Sequence[tuple[dict[str, str], dict[str, Scalar]]],
     rows: Sequence[Row],
     refusals: Sequence[Refusal],
+    both: tuple[Side, Side],
+    *,
+    swapped: bool,
 ) -> Iterator[Line]:
     for row, columns in wanted:
+        ratio = float(row["pascal_over_volta"])
         common = (
             row["kernel"],
             row["implementation"],
             row["precision"],
             columns,
-            float(row["pascal_over_volta"]),
+            1 / ratio if swapped else ratio,
         )
         found = [each for each in rows if _matches(each.pair.key, row, columns)]
         for each in found:
-            yield Line(*common, each)
+            yield Line(*common, each, each.pair.key, (each.pair.base, each.pair.other))
         if not found:
             refused = next(
                 (r.reason for r in refusals for key in r.keys if _matches(key, row, columns)),
                 "in neither of the two",
             )
-            yield Line(*common, None, refused)
+            timed = (key for side in both for key in side.found if _fastest(side, key))
+            key = next((key for key in timed if _matches(key, row, columns)), None)
+            first, second = (key and _fastest(side, key) for side in both)
+            yield Line(*common, None, key, (first, second), refused)
 
 
 def write(recipes: Sequence[Recipe], form: Format, stream: TextIO) -> None:
     """Writes the recipe in ``form``."""
     if form == "csv":
         objects = [each for recipe in recipes for each in _objects(recipe)]
-        writer = csv.DictWriter(stream, objects[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(objects)
+        write_csv(objects, list(objects[0]), stream)
     elif form == "json":
         import msgspec
 
@@ -140,7 +165,8 @@ def write(recipes: Sequence[Recipe], form: Format, stream: TextIO) -> None:
 
 
 def _write_text(recipe: Recipe, stream: TextIO, *, markdown: bool) -> None:
-    caption = f"CORAL-2 recipe. Base case: {recipe.base.name}; other: {recipe.other.name}. {_CORAL2}"
+    devices = ("Volta", "Pascal") if recipe.swapped else ("Pascal", "Volta")
+    caption = f"CORAL-2 recipe. Base case: {recipe.base.name}; other: {recipe.other.name}. {_CORAL2.format(*devices)}"
     cells = [_cells(line) for line in recipe.lines]
     notes = list(_notes(recipe))
     if markdown:
@@ -156,7 +182,7 @@ def _write_text(recipe: Recipe, stream: TextIO, *, markdown: bool) -> None:
 
 def _notes(recipe: Recipe) -> Iterator[str]:
     ratios = [float(row["pascal_over_volta"]) for row in published.rows("coral2")]
-    mean = statistics.geometric_mean(ratios)
+    mean = statistics.geometric_mean(ratios) ** (-1 if recipe.swapped else 1)
     yield f"Geometric mean of the {len(ratios)} published ratios: {mean:.2f}; geometric, as no times are known."
     # Two lines may be of one problem, published of two libraries.
     pairs = {line.row.pair.key: line.row.pair for line in recipe.lines if line.row is not None}.values()
@@ -177,14 +203,14 @@ def _notes(recipe: Recipe) -> Iterator[str]:
 def _cells(line: Line) -> tuple[str, ...]:
     head = (one_line(line.title()), f"{line.published_ratio:.2f}")
     row = line.row
+    times = tuple("n/a" if side is None else seconds_text(side) for side in line.times)
     if row is None:
-        return (*head, "n/a", "n/a", "n/a", "n/a", "")
+        return (*head, *times, "n/a", "n/a", "")
     low, high = (None if end is None else 1 / end for end in (row.ratio_high, row.ratio_low))
     opposite = {"faster": "other faster", "slower": "other slower"}
     return (
         *head,
-        seconds_text(row.pair.base),
-        seconds_text(row.pair.other),
+        *times,
         ratio_text(1 / row.ratio),
         interval_text(low, high),
         opposite.get(row.verdict, verdict_text(row)),
@@ -205,8 +231,8 @@ def _objects(recipe: Recipe) -> Iterator[dict[str, Any]]:
             "precision": line.precision,
             "problem": line.title(),
             "published_ratio": line.published_ratio,
-            "base_s": row and row.pair.base.median(),
-            "other_s": row and row.pair.other.median(),
+            "base_s": line.times[0] and line.times[0].median(),
+            "other_s": line.times[1] and line.times[1].median(),
             "base_over_other": row and 1 / row.ratio,
             "base_over_other_low": 1 / row.ratio_high if row and row.ratio_high else None,
             "base_over_other_high": 1 / row.ratio_low if row and row.ratio_low else None,

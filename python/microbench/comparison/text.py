@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,10 +22,11 @@ from microbench.figures import (
     time_text,
     wrapped,
 )
-from microbench.formats import Format
+from microbench.formats import Format, write_csv
 
 _HEADINGS = ("problem", "base", "other", "ratio", "interval", "P(<)", "least%", "verdict")
 _WIDTHS = (33, -8, -8, -6, -13, -4, -6, 14)
+_OPTIONAL = ("interval", "P(<)", "least%")
 
 
 def write(report: Report, form: Format, stream: TextIO) -> None:
@@ -43,11 +43,13 @@ def seconds_text(side: Measurement) -> str:
 
 
 def ratio_text(ratio: float | None) -> str:
-    """Three decimals from 0.1 to 10, else three significant digits."""
+    """Three decimals from 0.1 to 10, else three significant digits, or what six characters hold."""
     if ratio is None:
         return "n/a"
-    if 0.0995 <= ratio < 9.9995:
-        return f"{ratio:.3f}"
+    if not 5e-4 <= ratio < 99999.5:
+        return f"{ratio:.0e}"
+    if ratio < 9.9995:
+        return f"{ratio:.{3 if ratio >= 0.0995 else 4}f}"
     return f"{ratio:.0f}" if ratio >= 99.95 else f"{ratio:#.3g}"
 
 
@@ -80,6 +82,18 @@ def _cells(row: Row, ways: tuple[str, str]) -> tuple[str, ...]:
     )
 
 
+def _layout(table: Table) -> tuple[list[tuple[str, ...]], tuple[str, ...], tuple[int, ...]]:
+    """Rows, headings and widths, without columns of which no row has a value."""
+    rows = [_cells(row, table.conditions.ways) for row in table.rows]
+    shown = [
+        place
+        for place, heading in enumerate(_HEADINGS)
+        if heading not in _OPTIONAL or any(row[place] != "n/a" for row in rows)
+    ]
+    headings, widths = (tuple(column[place] for place in shown) for column in (_HEADINGS, _WIDTHS))
+    return [tuple(row[place] for place in shown) for row in rows], headings, widths
+
+
 def _caption(report: Report, contrast: Contrast, table: Table) -> str:
     shared = table.conditions
     base, other = (
@@ -89,8 +103,10 @@ def _caption(report: Report, contrast: Contrast, table: Table) -> str:
     first, second = ([getattr(row.pair, name) for row in table.rows] for name in ("base", "other"))
     level = f"{100 * report.confidence:g}%"
     interval = level
+    why = ""
     if first[0].published or second[0].published:
         interval = f"what rounding leaves open and, of enough runs, the {level} interval of their median"
+        why = " Undecided, because a published mean has no distribution that could be tested."
     chosen = (
         " Of each side the fastest library and algorithm, chosen from these very times."
         if contrast.best
@@ -98,7 +114,7 @@ def _caption(report: Report, contrast: Contrast, table: Table) -> str:
     )
     return (
         f"{shared.kernel} {shared.precision}, {shared.mode}. Base case: {base}, {_figure(first)}; other: {other}, "
-        f"{_figure(second)}. Ratio: time of other over time of base; interval: {interval}.{chosen}"
+        f"{_figure(second)}. Ratio: time of other over time of base; interval: {interval}.{why}{chosen}"
     )
 
 
@@ -118,7 +134,7 @@ def _legend(report: Report) -> Iterator[str]:
             f"Verdicts: Mann-Whitney on the medians of process runs, {100 * report.confidence:g}% for all "
             f"{report.tests} problem{'s' * (report.tests != 1)} together; differences under "
             f"{percent_text(report.relevant)}% do not matter. P(<): probability that a run of other takes less time "
-            "than one of base. least%: the smallest difference these runs could have shown."
+            "than one of base. least%: the smallest difference in the direction found that these runs could have shown."
         )
     if any(row.runs_needed for row in rows):
         yield "undecided >=n: about n runs a side (--repeat n) would settle it."
@@ -187,7 +203,7 @@ def _table_lines(report: Report) -> Iterator[str]:
     for contrast in report.contrasts:
         for table in contrast.tables:
             yield from wrapped(_caption(report, contrast, table), indent="")
-            yield from aligned([_cells(row, table.conditions.ways) for row in table.rows], _HEADINGS, _WIDTHS)
+            yield from aligned(*_layout(table))
             yield from wrapped(_total_text(table.total))
             yield ""
     for heading, items in _notes(report):
@@ -237,7 +253,7 @@ def pipe_table(rows: Iterable[Sequence[str]], headings: Sequence[str], widths: S
 def _write_markdown(report: Report, stream: TextIO) -> None:
     for contrast in report.contrasts:
         for table in contrast.tables:
-            rows = pipe_table([_cells(row, table.conditions.ways) for row in table.rows], _HEADINGS, _WIDTHS)
+            rows = pipe_table(*_layout(table))
             caption = markdown_text(_caption(report, contrast, table))
             stream.write(f"{caption}\n\n{rows}\n\n{markdown_text(_total_text(table.total))}\n\n")
     for heading, items in _notes(report):
@@ -300,11 +316,7 @@ def _write_csv(report: Report, stream: TextIO) -> None:
     ]
     limits = "; ".join(f"{name}: {limit}" for name, limits in report.limits.items() for limit in limits)
     names = dict.fromkeys([*(name for row in rows for name in row), "limits"])
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        values = {name: str(v).lower() if isinstance(v, bool) else v for name, v in row.items()}
-        writer.writerow(values | {"limits": limits})
+    write_csv([row | {"limits": limits} for row in rows], list(names), stream)
 
 
 def _write_json(report: Report, stream: TextIO) -> None:

@@ -139,7 +139,7 @@ def fit(observations: Sequence[Observation], terms: Sequence[str], groups: Seque
             "fewer devices, precisions, libraries and modes"
         )
     times = logarithms(observations)
-    results = OLS(times, matrix[:, design.kept]).fit()
+    results = OLS(times, matrix[:, design.kept]).fit(method="qr")
     coefficients = np.zeros(matrix.shape[1])
     coefficients[design.kept] = results.params
     without, unseen = _without(matrix, times, design, numbers, len(names))
@@ -218,11 +218,8 @@ def analyse_variance(full: Fit) -> list[Variance]:
         # Last, so that what it shares with the others is theirs.
         extended = fit(full.observations, [*others, term], groups)
         own = extended.design.of_term(term)
-        kept = extended.design.kept.copy()
-        kept[own] = False
-        left = extended.times - _projected(extended.matrix[:, kept], extended.times)
-        unexplained = float(left @ left)
-        explained = max(0.0, unexplained - float(extended.residuals @ extended.residuals))
+        explained = _explained(extended, own)
+        unexplained = explained + float(extended.residuals @ extended.residuals)
         statistic, p_value = _hotelling(extended, own)
         found.append(
             Variance(
@@ -237,10 +234,13 @@ def _contains(term: str, part: str) -> bool:
     return set(part.split(":")) < set(term.split(":"))
 
 
-def _projected(matrix: Array, values: Array) -> Array:
-    orthonormal, _ = np.linalg.qr(matrix)
-    found: Array = orthonormal @ (orthonormal.T @ values)
-    return found
+def _explained(extended: Fit, columns: Sequence[int]) -> float:
+    """By how much the sum of squared residuals grows without these kept columns: b' V^-1 b, V their part of (X'X)^-1."""
+    kept = np.flatnonzero(extended.design.kept)
+    places = np.searchsorted(kept, columns)
+    values = extended.coefficients[list(columns)]
+    part = extended.results.normalized_cov_params[np.ix_(places, places)]
+    return float(values @ np.linalg.solve(part, values)) if len(values) else 0.0
 
 
 def _hotelling(extended: Fit, columns: Sequence[int]) -> tuple[float | None, float | None]:

@@ -36,9 +36,10 @@ from microbench.mpi.dialogue import (
 from microbench.mpi.options import CollectiveOptions
 from microbench.mpi.recording import cost_s, make_record, timeout_s
 from microbench.mpi.store import Kept
-from microbench.mpi.table import CollectivePrinter
+from microbench.mpi.table import CollectivePrinter, write_run
 from microbench.plan import Item
 from microbench.protocol import Measurement
+from microbench.store import Run
 
 # For so long after the first sign of trouble more of it is awaited: who died first, and who was only told to end.
 _GRACE_S = 0.3
@@ -165,7 +166,11 @@ class Keeper:
                 deadline = time.monotonic() + _STARTING_S
                 self._line.say(Go())
             elif isinstance(message, End):
-                self._print(printer.finish if rows else lambda: kept.print(begin.form, self._output))
+                self._print(
+                    printer.finish
+                    if rows
+                    else lambda: write_run(Run.load(kept.folder), begin.form, self._output)
+                )
                 for connection in self._links.values():
                     link.dismiss(connection)
                 self._line.say(Finished(kept.exit_code()))

@@ -1,4 +1,4 @@
-"""A run of collectives as its keeper has it: the folder, what is still to be measured, and its output at the end."""
+"""A run of collectives as its keeper has it: the folder, and what is still to be measured."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TextIO
 
 from microbench import __version__
-from microbench.formats import FORMATS, write
 from microbench.mpi.dialogue import Begin
 from microbench.mpi.options import DEFAULT_PROBLEMS, CollectiveOptions
-from microbench.mpi.table import write_nccl
 from microbench.plan import Item, fingerprint, order
 from microbench.resuming import check_resumable
 from microbench.store import Run, RunInfo, RunWriter, default_folder
@@ -67,14 +64,6 @@ class Kept:
     def seed(self) -> int:
         """The run's seed."""
         return self.writer.info.seed or 0
-
-    def print(self, form: str, stream: TextIO) -> None:
-        """Writes the whole run."""
-        run = Run.load(self.folder)
-        if form == "nccl":
-            write_nccl(run.summaries(), stream)
-        elif form in FORMATS:
-            write(run.records() if form == "json" else run.summaries(), form, stream)
 
     def exit_code(self) -> int:
         """0 where every record is ok or unsupported, else 1."""

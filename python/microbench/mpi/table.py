@@ -21,8 +21,9 @@ from microbench.figures import (
     time_text,
     wrapped,
 )
-from microbench.formats import Notes
+from microbench.formats import FORMATS, Notes, write
 from microbench.problem import ITEM_BYTES
+from microbench.store import Run
 
 _COLUMNS = "{:>10} {:<18} {:<5} {:>8} {:>5} {:>7} {:>7} {:<9} {}"
 _HEADINGS = ("bytes", "algorithm", "type", "median", "±%", "algbw", "busbw", "status", "how")
@@ -108,6 +109,20 @@ class CollectivePrinter:
             lines = tuple(fit(ascii_text(line), dots="...") for line in lines)
         self._stream.write("".join(fit(line.rstrip()) + "\n" for line in lines))
         self._stream.flush()
+
+
+def write_run(run: Run, form: str, stream: TextIO) -> None:
+    """Writes a whole run of a collective in any of the formats, ``nccl`` among them."""
+    if form == "nccl":
+        write_nccl(run.summaries(), stream)
+    elif form == "table":
+        options = run.info.options
+        printer = CollectivePrinter(stream, options["start"], run.info.plan["hosts"], options["confidence"])
+        for record in run.summaries():
+            printer.row(record)
+        printer.finish()
+    elif form in FORMATS:
+        write(run.records() if form == "json" else run.summaries(), form, stream)
 
 
 def one_blank(line: str) -> str:
