@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from microbench.commands import load
 from microbench.errors import InputError
 from microbench.figures import WIDTH
 from microbench.record import Record
-from records import create, make_record, not_measured
+from records import SIZES, create, make_record, not_measured
 
 SPREAD = tuple(1 + 0.001 * n for n in (0, 3, 1, 2, -1, -2, -3, 4))
 
@@ -49,7 +50,7 @@ def baseline(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("first", "second", "code", "said"),
     [
-        (runs(1e-3), runs(2e-3, **OTHER), 0, "passed: 2 problems"),
+        (runs(1e-3), runs(2.001e-3, **OTHER), 0, "passed: 2 problems"),
         (runs(0.9e-3), runs(1e-3, **OTHER), 0, "passed"),
         (runs(1.005e-3), runs(2e-3, **OTHER), 0, "passed"),
         (runs(1e-3), runs(2.06e-3, **OTHER), 1, "1 slower by more than 1.00%"),
@@ -60,6 +61,19 @@ def baseline(tmp_path: Path) -> Path:
             [*runs(2e-3, SPREAD[:7], **OTHER), not_measured("crashed", "signal 11", repeat=7, **OTHER)],
             1,
             "failed: 9×9×9 NN fp32 onednn: crashed: signal 11",
+        ),
+        (
+            runs(1e-3),
+            [not_measured("crashed", "signal 11", **OTHER)],
+            1,
+            "failed: 9×9×9 NN fp32 onednn: crashed: signal 11 FAILED: 1 problem of new against baseline: 0 slower "
+            "by more than 1.00% (one-sided Mann-Whitney on run medians, 95% for all together), 0 missing, 1 failed",
+        ),
+        (
+            runs(1e-3, [1 + 20 * (s - 1) for s in SPREAD]),
+            runs(2e-3, **OTHER),
+            0,
+            "could have shown a slow-down of 3.54% (median of the problems), at worst 6.09% (1760×16×1760 NT fp32",
         ),
         (runs(1e-3), runs(2e-3, SPREAD[:1], **OTHER), 1, "too few runs to be judged: 9×9×9 NN"),
         (
@@ -98,18 +112,45 @@ def test_a_larger_threshold_lets_more_pass(baseline: Path, tmp_path: Path) -> No
 def test_what_failed_before_may_fail_again(tmp_path: Path) -> None:
     crashed = not_measured("crashed", "signal 11", **OTHER)
     unsupported = not_measured("unsupported", "no fp16 units", problem={"m": 5, "n": 5, "k": 5}, index=2)
-    folders = [create(tmp_path / name, *runs(1e-3), crashed, unsupported) for name in ("baseline", "new")]
+    folders = [
+        create(tmp_path / name, *runs(seconds), crashed, unsupported)
+        for name, seconds in (("baseline", 1e-3), ("new", 1.001e-3))
+    ]
     assert check(*folders) == 0
 
 
 def test_too_few_runs_are_bad_input_not_a_pass(tmp_path: Path) -> None:
-    folders = [create(tmp_path / name, make_record()) for name in ("baseline", "new")]
+    folders = [create(tmp_path / f"{name}1", *runs(1.0, [name])) for name in (1.001, 1.002)]
     with pytest.raises(
-        InputError, match="from 3 runs a side, here are 1 at most: measure both with --repeat 3"
+        InputError,
+        match=r"^1 problem can be judged at 95% from 3 runs a side, but 1\.0011 has 1 and 1\.0021 has 1: "
+        r"measure 1\.0011 and 1\.0021 with --repeat 3",
     ):
         check(*folders)
-    enough = [create(tmp_path / f"{name}3", *runs(1.0, SPREAD[:3])) for name in ("baseline", "new")]
+    enough = [create(tmp_path / f"{name}3", *runs(name, SPREAD[:3])) for name in (1.001, 1.002)]
     assert check(*enough) == 0
+    with pytest.raises(
+        InputError, match=r"but 1\.0013 has 3 and 1\.0021 has 1: measure 1\.0021 with --repeat 3$"
+    ):
+        check(enough[0], folders[1])
+
+
+@pytest.mark.parametrize("command", [check, compare])
+def test_a_copy_is_not_a_second_run(command: Any, baseline: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(baseline, copy)
+    with pytest.raises(
+        InputError, match="copy and .*baseline hold the same measurements, started at 2025-01-02"
+    ):
+        command(*map(str, (baseline, copy)))
+
+
+def test_times_that_are_none_are_bad_input_not_a_regression(baseline: Path, tmp_path: Path) -> None:
+    new = create(tmp_path / "new", *runs(1e-3), *runs(2e-3, **OTHER))
+    records = new / "records.jsonl"
+    records.write_text(records.read_text().replace('"median_s":0.001003,', '"median_s":-0.001003,', 1))
+    with pytest.raises(InputError, match=r"records\.jsonl:2: not a record \(its times must be positive\)"):
+        check(baseline, new)
 
 
 def test_bad_input(baseline: Path, tmp_path: Path) -> None:
@@ -168,5 +209,31 @@ def test_the_recipe_has_the_same_rows_for_any_sources(
         assert "Geometric mean of the 6 published ratios: 1.57" in output
         assert max(map(len, output.splitlines())) <= WIDTH
     nothing = create(tmp_path / "run", make_record())
-    assert compare("--recipe", "coral2", str(nothing), "deepbench:V100", "--format", form) == 0
-    assert "1.91" in capsys.readouterr().out
+    with pytest.raises(
+        InputError, match=r"no problem of the CORAL-2 recipe that may be compared: conv .*: only in"
+    ):
+        compare("--recipe", "coral2", str(nothing), "deepbench:V100", "--format", form)
+
+
+def test_the_recipe_turned_round(capsys: pytest.CaptureFixture[str]) -> None:
+    compare("--recipe", "coral2", "deepbench:V100", "deepbench:P100")
+    output = capsys.readouterr().out
+    assert "time of Volta over time of Pascal" in " ".join(output.split())
+    assert "Geometric mean of the 6 published ratios: 0.64" in output
+    line = next(
+        line for line in output.splitlines() if line.startswith("conv n16 c64 112×112 k128 3×3 s1 p1 fwd")
+    )
+    assert line.split()[9:15] == ["0.58", "1.246", "ms", "2.321", "ms", "0.537"]
+
+
+def test_the_recipe_shows_the_time_of_one_side_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = {"w": 112, "h": 112, "n": 16, "k": 128}
+    sizes = SIZES["conv"] | problem
+    run = create(tmp_path / "run", *runs(1e-3, kernel="conv", mode="hot", problem=sizes, flops=59190018048))
+    compare("--recipe", "coral2", "deepbench:P100", str(run))
+    output = capsys.readouterr().out
+    assert "1.001 ms" in next(line for line in output.splitlines() if line.startswith("conv n16"))
+    line = next(line for line in output.splitlines() if line.startswith("conv n8"))
+    assert line.split()[9:] == ["1.57", "1.199", "ms", "n/a", "n/a", "n/a"]

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from microbench.comparison import Report, compare, text
-from microbench.comparison.judging import Row, judge
-from microbench.comparison.matching import sides
+from microbench.comparison.judging import Row, judge, judge_slowdowns
+from microbench.comparison.matching import Key, Measurement, Pair, Way, sides
 from microbench.errors import InputError
 from microbench.figures import WIDTH
 from microbench.record import Record
@@ -29,6 +29,7 @@ from records import create, make_info, make_record, not_measured
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from comparison import pairs, run_medians, simulate
 
+WAY = Way("library", "auto", "cpu", 1)
 EIGHT = tuple(1 + 0.001 * n for n in (0, 3, 1, 2, -1, -2, -3, 4))
 
 
@@ -136,11 +137,13 @@ def test_the_order_of_arguments_does_not_matter(a: list[int], b: list[int], c: l
         assert mirror.get(row.verdict, row.verdict) == opposite.verdict
         assert row.ratio * opposite.ratio == pytest.approx(1)
         assert (row.p_adjusted, row.runs_needed) == (opposite.p_adjusted, opposite.runs_needed)
-        assert (
-            row.detectable == pytest.approx(opposite.detectable)
-            if row.detectable
-            else not opposite.detectable
-        )
+        if row.detectable is None or row.ratio == 1:
+            assert row.detectable == opposite.detectable
+        else:
+            # The same factor away from 1, to either side of it.
+            assert opposite.detectable is not None
+            down, up = sorted((row.detectable, opposite.detectable))
+            assert (1 + up) * (1 - down) == pytest.approx(1)
     third = side("c", c)
     first = {row.pair.key: row.verdict for row in rows_of(compare([one, other, third]))[:2]}
     last = {row.pair.key: row.verdict for row in rows_of(compare([one, third, other]))[2:]}
@@ -160,6 +163,69 @@ def test_the_smallest_difference_that_could_have_shown() -> None:
 
     assert shifted(1 + row.detectable * 1.02) == "slower"
     assert shifted(1 + row.detectable * 0.98) == "undecided"
+
+
+RUNS = st.lists(st.floats(-0.3, 0.3), min_size=3, max_size=9, unique=True)
+FAMILY = st.lists(
+    st.tuples(RUNS, RUNS, st.sampled_from([0.0, 0.0, 0.02, 0.3, 1.0, -0.5, -2.0])), min_size=1, max_size=7
+)
+TIED = st.lists(st.floats(-0.3, 0.3).map(lambda log: round(log, 1)), min_size=3, max_size=9)
+
+
+def family_of(logs: Sequence[tuple[Sequence[float], Sequence[float], float]]) -> list[Pair]:
+    """Pairs of which the logarithms of times are given: of base, of other, and what is added to those of other."""
+
+    def side(column: Sequence[float], shift: float) -> Measurement:
+        return Measurement(times={run: [math.exp(log + shift)] for run, log in enumerate(column)})
+
+    return [
+        Pair(Key("gemm", (("m", m),), "forward", "fp32", "", "hot"), (WAY, WAY), side(a, 0), side(b, shift))
+        for m, (a, b, shift) in enumerate(logs)
+    ]
+
+
+def judged(pairs: list[Pair], one_sided: bool) -> list[Row]:
+    return judge_slowdowns(pairs, 0.95, 0.01) if one_sided else judge([pairs])[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    FAMILY | st.lists(st.tuples(TIED, TIED, st.sampled_from([0.0, 0.05, 0.3, -0.5])), min_size=1),
+    st.booleans(),
+)
+def test_no_row_contradicts_the_smallest_difference_it_could_have_shown(logs: Any, one_sided: bool) -> None:
+    for row in judged(family_of(logs), one_sided):
+        if row.detectable is not None and (row.ratio > 1 or not one_sided):
+            called = row.verdict in ("faster", "slower")
+            beyond = abs(row.ratio - 1) - row.detectable
+            assert beyond >= -1e-12 if called else beyond <= 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(FAMILY, st.booleans(), st.data())
+def test_from_the_smallest_difference_on_the_verdict_says_so(
+    logs: Any, one_sided: bool, data: st.DataObject
+) -> None:
+    chosen = data.draw(st.integers(0, len(logs) - 1))
+    row = judged(family_of(logs), one_sided)[chosen]
+    a, b, shift = logs[chosen]
+    values = [*a, *(each + shift for each in b)]
+    differences = sorted(y - x for x in a for y in b)
+    close = min((y - x for x, y in zip(differences, differences[1:], strict=False)), default=1.0) < 1e-6
+    assume(
+        row.detectable is not None and len({round(each, 6) for each in values}) == len(values) and not close
+    )
+    assert row.detectable is not None
+    up = one_sided or row.ratio >= 1
+    least = math.log1p(row.detectable if up else -row.detectable)
+
+    def moved(factor: float) -> str:
+        log = least * factor - math.log(row.ratio)
+        changed = [*logs[:chosen], (a, b, shift + log), *logs[chosen + 1 :]]
+        return judged(family_of(changed), one_sided)[chosen].verdict
+
+    assert moved(1 + 1e-7) == ("slower" if up else "faster")
+    assert moved(1 - 1e-7) not in ("slower", "faster")
 
 
 def test_simulated_false_alarms_and_power() -> None:
@@ -257,6 +323,36 @@ def test_factors_are_set_against_each_other_within_a_run() -> None:
         compare([run], by="layout")
 
 
+def test_what_sets_the_sides_against_each_other_is_a_factor() -> None:
+    libraries = {"onednn": {"version": "3.1"}, "openblas": {"version": "0.3", "core": "SkylakeX"}}
+    records = [*runs(1.0, library="onednn"), *runs(1.1, library="openblas", threads=2)]
+    run = source("a", *records, environment={"libraries": libraries})
+    assert {(f.name, f.base, f.other) for f in compare([run], by="library").contrasts[0].factors} == {
+        ("library", "onednn", "openblas"),
+        ("library.version", "3.1", "0.3"),
+        ("library.core", None, "SkylakeX"),
+        ("threads", 4, 2),
+    }
+    assert ("threads", 4, 2) in compare([run], by="threads", best=True).contrasts[0].factors
+
+
+def test_another_mode_is_named_as_reason_and_factor() -> None:
+    one = source("a", *runs(1.0, mode="hot"), *runs(1.0, mode="cold"))
+    report = compare([one, source("b", *runs(1.0, mode="cold"))])
+    assert reasons_of(report) == ["other mode: hot against cold"]
+    assert "mode: cold, hot | cold" in written(report)
+    back = compare([source("b", *runs(1.0, mode="cold")), one])
+    assert reasons_of(back) == ["other mode: cold against hot"]
+
+
+def test_a_way_in_another_mode_is_no_other_way() -> None:
+    one = source("a", make_record(mode="hot"), make_record(mode="cold", library="mkl"))
+    other = source("b", make_record(mode="hot"), make_record(mode="hot", library="mkl"))
+    reasons = reasons_of(compare([one, other]))
+    assert "a has mkl in another mode: cold, not hot" in reasons
+    assert not any("--best" in reason for reason in reasons)
+
+
 def test_columns_that_an_older_run_lacks_have_their_defaults() -> None:
     old = {"m": 4, "n": 4, "k": 4}
     new = old | {"a_transposed": False, "b_transposed": False}
@@ -332,6 +428,16 @@ def test_published_figures_are_undecided_within_their_rounding() -> None:
     assert report.tests == 0
     shown = " ".join(written(report).split())
     assert "published means" in shown
+    assert "Undecided, because a published mean has no distribution" in shown
+    assert "P(<)" not in shown
+    assert "least%" not in shown
+    table = report.contrasts[0].tables[0]
+    lows, highs = zip(*(each.pair.base.bounds[0] for each in table.rows), strict=True)
+    other_lows, other_highs = zip(*(each.pair.other.bounds[0] for each in table.rows), strict=True)
+    assert (table.total.ratio_low, table.total.ratio_high) == (
+        pytest.approx(sum(other_lows) / sum(highs)),
+        pytest.approx(sum(other_highs) / sum(lows)),
+    )
     for limit in (*load("deepbench:P100").limits, *load("deepbench:V100").limits):
         assert limit in shown
         assert limit in written(report, "csv")
@@ -394,6 +500,22 @@ def test_csv_and_json_have_the_exact_values() -> None:
     assert contrast["rows"][0]["ratio_low"] == row.ratio_low
     assert contrast["totals"][0]["base_s"] == pytest.approx(row.pair.base.median())
     assert contrast["not_compared"] == [{"reason": "only in a", "problems": ["1760×16×1760 NT fp64"]}]
+
+
+def test_no_spreadsheet_calculates_a_name() -> None:
+    names = {"library": "=cmd|'/C calc'!A0", "algorithm": "-1+1"}
+    report = compare([source("@a", *runs(1e-3, **names)), source("b", *runs(1.03e-3, **names))])
+    (row,) = csv.DictReader(io.StringIO(written(report, "csv")))
+    assert (row["base"], row["base_library"], row["base_algorithm"]) == ("'@a", "'=cmd|'/C calc'!A0", "'-1+1")
+    assert json.loads(written(report, "json"))["base"] == "@a"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shown"),
+    [(1e300, "1e+300"), (123456.0, "1e+05"), (1234.0, "1234"), (0.01234, "0.0123"), (1.234e-5, "1e-05")],
+)
+def test_ratios_fit_into_their_column(ratio: float, shown: str) -> None:
+    assert text.ratio_text(ratio) == shown
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ def test_refits_are_those_of_the_data_without_the_group() -> None:
     np.testing.assert_allclose(whole.left_out_residuals[members], expected, atol=1e-9)
 
 
+def test_coefficients_are_those_of_statsmodels() -> None:
+    found = fitted(observations(np.random.default_rng(14)), interactions=True)
+    np.testing.assert_allclose(found.coefficients[found.design.kept], found.results.params, atol=1e-9)
+
+
 def test_groups_of_one_give_the_errors_of_hc3() -> None:
     found = observations(np.random.default_rng(3), devices={"a": 0.0}, precisions={"fp32": 0.0})
     single = fitted(found)

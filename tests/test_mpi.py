@@ -1,17 +1,12 @@
-"""Collectives without any MPI: inputs, clocks, plans, tables, and the keeper of a run with ranks that are played."""
+"""Collectives without any MPI: inputs, clocks, options, plans, tables, teams and fleets."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
-import json
 import os
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +21,13 @@ from microbench.collective import COLLECTIVES, ELEMENT_TYPES
 from microbench.commands.measured import print_run
 from microbench.errors import InputError
 from microbench.figures import WIDTH
-from microbench.mpi import launcher, link, plan
+from microbench.mpi import launcher, plan
 from microbench.mpi.clocks import aligned
-from microbench.mpi.dialogue import (
-    Accepted,
-    Begin,
-    Doing,
-    Done,
-    End,
-    Finished,
-    FromKeeper,
-    Go,
-    Line,
-    Next,
-    Refused,
-    Watch,
-)
 from microbench.mpi.fleet import Standing, by_node, standings
-from microbench.mpi.keeper import Keeper
 from microbench.mpi.operands import PERIOD, Operands, comparison, merged
 from microbench.mpi.options import CollectiveOptions
 from microbench.mpi.table import CollectivePrinter, bandwidths, how, write_nccl
 from microbench.mpi.team import RankFailed, Team
-from microbench.protocol import Measurement
 from microbench.record import Record
 from microbench.store import Run, RunWriter
 from microbench.verification import numpy_type
@@ -321,9 +300,9 @@ def test_a_run_prints_again_as_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("kernel", COLLECTIVES)
 def test_compulsory_traffic_is_what_goes_in_and_comes_out(kernel: str) -> None:
-    problem: Any = kernels.kernel(kernel).PROBLEM(elements=12)
+    problem_type: Any = kernels.kernel(kernel).PROBLEM
     expected = {"allreduce": 96, "alltoall": 96, "broadcast": 48}.get(kernel, 48 + 48 // 4)
-    assert problem.bytes(ELEMENT_TYPES["fp32"], 4) == expected
+    assert problem_type(elements=12).bytes(ELEMENT_TYPES["fp32"], 4) == expected
 
 
 # --- launchers, teams ---------------------------------------------------------------------------------------
@@ -454,260 +433,3 @@ def test_too_little_is_not_tested() -> None:
 def test_nodes_are_the_geometric_means_of_their_devices() -> None:
     found = by_node([{"a": 1.0, "b": 2.0}, {"a": 4.0}, {"a": 3.0, "b": 5.0}], ["x", "x", "y"])
     assert found == {"x": {"a": pytest.approx(2.0)}, "y": {"a": pytest.approx(3.0), "b": pytest.approx(5.0)}}
-
-
-# --- the keeper ---------------------------------------------------------------------------------------------
-
-
-class Played:
-    """Rank 0 of a run, played by the test, and the keeper in a thread."""
-
-    def __init__(self, folder: Path, **options: Any) -> None:
-        mine, its = socket.socketpair()
-        self.line = Line(mine)
-        self.output, self.messages = io.StringIO(), io.StringIO()
-        self.folder = folder
-        self._links: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._keep, args=(its,))
-        self._thread.start()
-        asked = CollectiveOptions(
-            kernel="allreduce", problem=("elements=1", "elements=2"), library=("mpi",), seed=1, **options
-        )
-        self.begin = Begin(
-            options=asked.plain(),
-            ranks=3,
-            hosts=1,
-            environment={},
-            command=["microbench", "allreduce"],
-            output=str(folder),
-            resume=False,
-            form="table",
-        )
-
-    def _keep(self, connection: socket.socket) -> None:
-        with contextlib.closing(Keeper(Line(connection), self.output, self.messages)) as keeper, connection:
-            self.code = keeper.run()
-
-    def accepted(self) -> Accepted:
-        self.line.say(self.begin)
-        accepted = self.line.hear(FromKeeper)
-        assert isinstance(accepted, Accepted)
-        self.meeting = accepted
-        return accepted
-
-    def connect(self, rank: int, token: bytes | None = None) -> socket.socket:
-        """A rank's connection to the keeper."""
-        connection = socket.create_connection(("127.0.0.1", self.meeting.port), 5)
-        self._links.append(connection)
-        connection.sendall((self.meeting.token if token is None else token) + rank.to_bytes(4, "big"))
-        connection.settimeout(5)
-        return connection
-
-    def close(self) -> None:
-        for each in (self.line.socket, *self._links):
-            each.close()
-        self.joined()
-
-    def joined(self) -> int:
-        self._thread.join(20)
-        assert not self._thread.is_alive()
-        return self.code
-
-    def records(self) -> list[Record]:
-        return list(Run.load(self.folder).records())
-
-
-@pytest.fixture
-def play(tmp_path: Path) -> Iterator[Callable[..., Played]]:
-    played: list[Played] = []
-
-    def start(**options: Any) -> Played:
-        played.append(Played(tmp_path / "run", **options))
-        return played[-1]
-
-    yield start
-    for each in played:
-        each.close()
-
-
-MEASURED = Measurement(
-    status="ok",
-    samples_s=[1e-3] * 10,
-    median_s=1e-3,
-    ci_low_s=0.9e-3,
-    ci_high_s=1.1e-3,
-    facts={"timer_resolution_s": 1e-9},
-)
-
-
-def test_a_run_is_kept_record_by_record(play: Callable[..., Played]) -> None:
-    played = play()
-    accepted = played.accepted()
-    assert accepted.queue == [0, 1]
-    played.line.say(Watch([2]))
-    for index in accepted.queue:
-        played.line.say(Next())
-        played.line.say(Doing("sampling"))
-        played.line.say(Done(MEASURED))
-        assert isinstance(played.line.hear(FromKeeper), Go)
-        assert len(played.records()) == index + 1
-    played.line.say(End())
-    assert played.line.hear(FromKeeper) == Finished(0)
-    assert played.joined() == 0
-    first, _ = played.records()
-    assert first.problem == {
-        "elements": 1,
-        "op": "sum",
-        "place": "out_of_place",
-        "form": "blocking",
-        "ranks": 3,
-    }
-    assert first.confidence == 0.99
-    assert "1.000 ms" in played.output.getvalue()
-    assert "cannot be watched" in played.messages.getvalue()
-
-
-def test_a_rank_that_dies_ends_the_run_with_a_reason(play: Callable[..., Played]) -> None:
-    played = play()
-    accepted = played.accepted()
-    links = [played.connect(rank) for rank in range(3)]
-    assert [each.recv(16) for each in links] == [accepted.token] * 3
-    played.line.say(Next())
-    played.line.say(Done(MEASURED))
-    played.line.hear(FromKeeper)
-    played.line.say(Next())
-    played.line.say(Doing("sampling"))
-    links[2].close()
-    assert played.joined() == 1
-    kept, crashed = played.records()
-    assert kept.status == "ok"
-    assert crashed.status == "crashed"
-    assert "rank 2 died while sampling" in crashed.reason
-    assert [each.recv(1) for each in links[:2]] == [b"e"] * 2  # the others are told to end
-
-
-def test_ranks_that_are_told_to_end_were_interrupted(play: Callable[..., Played]) -> None:
-    played = play()
-    played.accepted()
-    links = [played.connect(rank) for rank in range(3)]
-    for each in links:
-        each.recv(16)
-    played.line.say(Next())
-    links[1].sendall(b"\x0f")  # what the interpreter writes for SIGTERM
-    links[1].close()
-    links[0].sendall(b"\x0f")
-    assert played.joined() == 1
-    (record,) = played.records()
-    assert record.status == "interrupted"
-    assert "SIGTERM" in record.reason
-    again = play()
-    again.begin = type(again.begin)(
-        **{name: getattr(again.begin, name) for name in again.begin.__struct_fields__} | {"resume": True}
-    )
-    assert again.accepted().queue == [0, 1]  # it is measured again
-
-
-def test_ranks_that_go_on_after_a_signal_are_stopped_all_the_same(play: Callable[..., Played]) -> None:
-    played = play()
-    played.accepted()
-    link_1 = played.connect(1)
-    link_1.recv(16)
-    played.line.say(Next())
-    link_1.sendall(b"\x02")
-    stop = threading.Event()
-
-    def go_on() -> None:
-        while not stop.wait(0.01):
-            played.line.say(Doing("sampling"))
-
-    talking = threading.Thread(target=go_on)
-    talking.start()
-    try:
-        assert played.joined() == 1
-    finally:
-        stop.set()
-        talking.join()
-    (record,) = played.records()
-    assert record.status == "interrupted"
-
-
-def test_a_run_that_hangs_times_out(play: Callable[..., Played]) -> None:
-    played = play(timeout=0.2)
-    played.accepted()
-    link_0 = played.connect(0)
-    link_0.recv(16)
-    played.line.say(Next())
-    played.line.say(Doing("warming up"))
-    assert played.joined() == 1
-    (record,) = played.records()
-    assert record.status == "timeout"
-    assert "0.2 s (while warming up)" in record.reason
-    assert link_0.recv(1) == b"e"
-
-
-def test_strangers_are_not_listened_to(play: Callable[..., Played]) -> None:
-    played = play()
-    played.accepted()
-    stranger = played.connect(1, b"x" * 16)
-    assert stranger.recv(16) == b""
-    played.line.say(Next())
-    played.line.say(Done(MEASURED))
-    assert isinstance(played.line.hear(FromKeeper), Go)
-
-
-def test_a_folder_in_use_is_refused(play: Callable[..., Played], tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "file").touch()
-    played = play()
-    played.line.say(played.begin)
-    assert played.line.hear(FromKeeper) == Refused(2)
-    assert "not empty" in played.messages.getvalue()
-
-
-def test_a_resumed_run_must_be_the_same(play: Callable[..., Played]) -> None:
-    played = play()
-    played.accepted()
-    played.line.say(Next())
-    played.line.say(Done(MEASURED))
-    played.line.hear(FromKeeper)
-    played.line.say(End())
-    played.line.hear(FromKeeper)
-    played.joined()
-    for changes, said in (
-        ({"environment": {"mpi": {"ranks": 4}}}, "another set-up (mpi.ranks)"),
-        ({"options": {**played.begin.options, "max_time": 1.0}}, "--max-time 10.0, not 1.0"),
-    ):
-        other = play()
-        fields = {name: getattr(other.begin, name) for name in other.begin.__struct_fields__}
-        other.begin = Begin(**(fields | {"resume": True} | changes))
-        other.line.say(other.begin)
-        assert other.line.hear(FromKeeper) == Refused(2)
-        assert said in other.messages.getvalue()
-
-
-def test_a_link_passes_signals_on_and_obeys() -> None:
-    listener = link.Listener()
-    program = (
-        "import json, os, signal, sys, time\n"
-        "from microbench.mpi.link import Link, Meeting\n"
-        "addresses, port, token = json.loads(sys.argv[1])\n"
-        "link = Link(Meeting(tuple(addresses), port, bytes.fromhex(token)), 7)\n"
-        "assert link.connected\n"
-        "os.kill(os.getpid(), signal.SIGTERM)\n"
-        "print('alive', flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    meeting = listener.meeting
-    said = json.dumps([["127.0.0.1"], meeting.port, meeting.token.hex()])
-    process = subprocess.Popen([sys.executable, "-c", program, said], stdout=subprocess.PIPE, text=True)
-    with listener.socket, process:
-        accepted = listener.accept()
-        assert accepted is not None
-        connection, rank = accepted
-        with connection:
-            assert rank == 7
-            assert connection.recv(1) == b"\x0f"
-            assert process.stdout is not None
-            assert process.stdout.readline() == "alive\n"
-            link.end(connection)
-            assert process.wait(20) == -9

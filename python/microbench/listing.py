@@ -11,6 +11,7 @@ from tabulate import tabulate
 from microbench import kernels, plan
 from microbench.arguments import MEASURED
 from microbench.backends import BACKENDS, known
+from microbench.collective import COLLECTIVES
 from microbench.environment import capture, describe, warnings
 from microbench.errors import InputError
 from microbench.figures import problem_title
@@ -27,7 +28,7 @@ def overview() -> str:
     rows = []
     for name in kernels.KERNELS:
         sets = ", ".join(f"{known} ({len(load_problems(name, known))})" for known in problem_sets(name))
-        rows.append((name, sets, _libraries(name) if name in MEASURED else "problem tables only, so far"))
+        rows.append((name, sets, _libraries(name)))
     precisions = [
         (precision.name, precision.storage, precision.compute, precision.accumulator, precision.output)
         for precision in PRECISIONS.values()
@@ -42,6 +43,10 @@ def overview() -> str:
 
 
 def _libraries(kernel: str) -> str:
+    if kernel in COLLECTIVES:
+        return "mpi, microbench (under mpiexec)"
+    if kernel not in MEASURED:
+        return "problem tables only, so far"
     return "; ".join(f"{each}: {', '.join(names)}" for each in BACKENDS if (names := _serving(each, kernel)))
 
 

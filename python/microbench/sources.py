@@ -138,7 +138,7 @@ def load_all(texts: Sequence[str]) -> list[Source]:
     """`load` for each, with names that differ: as many last parts of the path as that takes.
 
     Raises:
-        InputError: as `load`; or one source, or a run or its copy, is given twice.
+        InputError: as `load`; or one source is given twice.
     """
     sources = [load(text) for text in texts]
     paths = [
@@ -148,7 +148,6 @@ def load_all(texts: Sequence[str]) -> list[Source]:
     for number, path in enumerate(paths):
         if path in paths[:number]:
             raise InputError(f"{texts[number]} is given twice: give different runs")
-    _refuse_copies([part for source in sources for part in source.parts if isinstance(part, Run)])
     named = []
     for source, path in zip(sources, paths, strict=True):
         rivals = [other for other in paths if other != path]
@@ -161,10 +160,14 @@ def load_all(texts: Sequence[str]) -> list[Source]:
     return named
 
 
-def _refuse_copies(runs: Sequence[Run]) -> None:
-    """The same measurements twice would be taken for twice as many, or for a second run that agrees."""
+def refuse_copies(sources: Sequence[Source]) -> None:
+    """The same measurements twice would be taken for twice as many, or for a second run that agrees.
+
+    Raises:
+        InputError: two runs of the sources are one, or one is a copy of the other.
+    """
     known: dict[str, list[Run]] = {}
-    for run in runs:
+    for run in (part for source in sources for part in source.parts if isinstance(part, Run)):
         alike = known.setdefault(run.info.created, [])
         for earlier in alike:
             first, second = (each.folder / RECORDS_FILE for each in (earlier, run))

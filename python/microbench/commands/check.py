@@ -39,6 +39,7 @@ def run(given: dict[str, Any], _: list[str]) -> int:
     from microbench.comparison import gate
 
     baseline, new = sources.load_all([given["baseline"], given["run"]])
+    sources.refuse_copies([baseline, new])
     levels = {"max_slowdown": given["max_slowdown"], "confidence": given["confidence"]}
     outcome = gate.check(baseline, new, **levels)
     gate.write(outcome, given["format"], sys.stdout)

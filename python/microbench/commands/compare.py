@@ -60,6 +60,7 @@ def run(given: dict[str, Any], _: list[str]) -> int:
             "compare: say what to compare, runs or published results; --list lists the published ones"
         )
     chosen = sources.load_all(given["sources"])
+    sources.refuse_copies(chosen)
     levels = {"confidence": given["confidence"], "relevant": given["relevant"]}
     if given["recipe"]:
         recipes.write(recipes.coral2(chosen, **levels), given["format"], sys.stdout)

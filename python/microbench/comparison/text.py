@@ -90,8 +90,11 @@ def _layout(table: Table) -> tuple[list[tuple[str, ...]], tuple[str, ...], tuple
         for place, heading in enumerate(_HEADINGS)
         if heading not in _OPTIONAL or any(row[place] != "n/a" for row in rows)
     ]
-    headings, widths = (tuple(column[place] for place in shown) for column in (_HEADINGS, _WIDTHS))
-    return [tuple(row[place] for place in shown) for row in rows], headings, widths
+    return (
+        [tuple(row[place] for place in shown) for row in rows],
+        tuple(_HEADINGS[place] for place in shown),
+        tuple(_WIDTHS[place] for place in shown),
+    )
 
 
 def _caption(report: Report, contrast: Contrast, table: Table) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from microbench.errors import InputError
@@ -111,8 +112,10 @@ def analyse(
         ceilings: of a device that was not measured, to be predicted as well.
 
     Raises:
-        InputError: too little data, or something asked for cannot be predicted.
+        InputError: too little data, something asked for cannot be predicted, or statsmodels is missing.
     """
+    if find_spec("statsmodels") is None:
+        raise InputError("model needs statsmodels: pip install 'microbench[report]'")
     from microbench.model import cases, judging
     from microbench.model.data import collect
     from microbench.model.design import terms_of

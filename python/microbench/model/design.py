@@ -29,7 +29,7 @@ OWN_SLOPES = 10
 
 # Of a column of length 1: what is left of it beside the columns before, if it is new; and what of a case's columns may
 # lie in directions that the data do not show.
-_INDEPENDENT = 1e-7
+_INDEPENDENT = 1e-6
 _UNKNOWN = 1e-6
 
 
@@ -98,7 +98,9 @@ class Design:
         scale[scale == 0] = 1.0
         scaled = matrix / scale
         values, vectors = np.linalg.eigh(scaled.T @ scaled)
-        unseen = vectors[:, values < _INDEPENDENT**2 * len(values)]
+        shown = values > _INDEPENDENT**2 * len(values)
+        # Columns of the same lengths at the same angles as the matrix's, with few rows.
+        short = np.sqrt(np.where(shown, values, 0.0))[:, None] * vectors.T
         return cls(
             bare.terms,
             levels,
@@ -108,9 +110,9 @@ class Design:
             own_slopes,
             bare.curved,
             columns,
-            _independent(scaled, len(values) - unseen.shape[1]),
+            _independent(short),
             scale,
-            unseen,
+            vectors[:, ~shown],
         )
 
     def matrix(self, observations: Sequence[Observation]) -> Array:
@@ -233,17 +235,16 @@ def _references(observations: Sequence[Observation], factor: str, levels: Sequen
     return frozenset(min(own, key=levels.index) for own in families.values())
 
 
-def _independent(scaled: Array, rank: int) -> NDArray[np.bool_]:
-    """The first ``rank`` columns that are no linear combination of those before (Gram-Schmidt, done twice)."""
-    triangle = np.asarray(np.linalg.qr(scaled, mode="r"))  # columns at the same angles, and short
-    kept = np.zeros(scaled.shape[1], bool)
-    basis = np.empty((0, triangle.shape[0]))
-    for place, column in enumerate(triangle.T):
+def _independent(matrix: Array) -> NDArray[np.bool_]:
+    """The columns that are no linear combination of those before (Gram-Schmidt, done twice)."""
+    kept = np.zeros(matrix.shape[1], bool)
+    basis = np.empty((0, matrix.shape[0]))
+    for place, column in enumerate(matrix.T):
         left = column
         for _ in range(2):
             left = left - basis.T @ (basis @ left)
         length = float(np.linalg.norm(left))
-        if length > _INDEPENDENT and len(basis) < rank:
+        if length > _INDEPENDENT:
             basis = np.vstack([basis, left / length])
             kept[place] = True
     return kept

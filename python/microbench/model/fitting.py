@@ -36,7 +36,6 @@ class Fit:
         groups: for each observation the number of its group.
         without: coefficients (groups, columns) with each group left out.
         unseen: for each group the directions, in scaled columns, that the other groups do not show.
-        results: statsmodels' results on the kept columns.
     """
 
     design: Design
@@ -48,7 +47,13 @@ class Fit:
     names: tuple[Hashable, ...]
     without: Array
     unseen: tuple[Array, ...]
-    results: Any
+
+    @functools.cached_property
+    def results(self) -> Any:
+        """statsmodels' results of the same fit, on the kept columns."""
+        from statsmodels.regression.linear_model import OLS  # type: ignore[import-untyped]
+
+        return OLS(self.times, self.matrix[:, self.design.kept]).fit()
 
     @property
     def rank(self) -> int:
@@ -64,8 +69,7 @@ class Fit:
     @property
     def r_squared(self) -> float | None:
         """Share of the variance of log(time) that is explained; None where times do not vary."""
-        spread = float(np.sum((self.times - self.times.mean()) ** 2))
-        return 1 - float(self.residuals @ self.residuals) / spread if spread > _NO_SPREAD else None
+        return float(self.results.rsquared) if float(np.ptp(self.times)) > _NO_SPREAD else None
 
     @functools.cached_property
     def left_out_residuals(self) -> Array:
@@ -121,12 +125,8 @@ def fit(observations: Sequence[Observation], terms: Sequence[str], groups: Seque
         groups: for each observation what is left out together with it.
 
     Raises:
-        InputError: statsmodels is missing; or there are no more observations than coefficients, or no two groups.
+        InputError: there are no more observations than coefficients, or no two groups.
     """
-    try:
-        from statsmodels.regression.linear_model import OLS  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise InputError(f"model needs statsmodels ({error}): pip install 'microbench[report]'") from error
     design = Design.of(observations, terms)
     matrix = design.matrix(observations)
     names = tuple(dict.fromkeys(groups))
@@ -139,52 +139,68 @@ def fit(observations: Sequence[Observation], terms: Sequence[str], groups: Seque
             "fewer devices, precisions, libraries and modes"
         )
     times = logarithms(observations)
-    results = OLS(times, matrix[:, design.kept]).fit(method="qr")
-    coefficients = np.zeros(matrix.shape[1])
-    coefficients[design.kept] = results.params
     without, unseen = _without(matrix, times, design, numbers, len(names))
     return Fit(
         design,
         tuple(observations),
         times,
         matrix,
-        coefficients,
+        least_squares(design, matrix, times),
         numbers,
         names,
         without,
         unseen,
-        results,
     )
+
+
+def least_squares(design: Design, matrix: Array, times: Array) -> Array:
+    """Coefficients of all columns of ``matrix``, 0 of those that are not kept."""
+    scaled = _scaled(design, matrix)
+    found = np.zeros(matrix.shape[1])
+    found[design.kept] = _solve(scaled.T @ scaled, scaled.T @ times)[0] / design.scale[design.kept]
+    return found
+
+
+def _scaled(design: Design, matrix: Array) -> Array:
+    """The kept columns, about as long as each other: then their products lose no accuracy."""
+    found: Array = matrix[:, design.kept] / design.scale[design.kept]
+    return found
+
+
+def _solve(gram: Array, moments: Array) -> tuple[Array, Array]:
+    """The shortest solution of the normal equations, and the directions (columns) that they do not determine.
+
+    They are solved hundreds of times, each with few equations: a decomposition of all rows would take seconds.
+    """
+    from scipy.linalg import cho_solve
+
+    try:
+        factor = np.linalg.cholesky(gram)
+    except np.linalg.LinAlgError:
+        factor = np.zeros((1, 1))
+    if factor.diagonal().min() > _SURELY_REGULAR:
+        return cho_solve((factor, True), moments), np.empty((len(gram), 0))
+    values, vectors = np.linalg.eigh(gram)
+    known = values > _SINGULAR * len(values)
+    return vectors[:, known] @ ((vectors[:, known].T @ moments) / values[known]), vectors[:, ~known]
 
 
 def _without(
     matrix: Array, times: Array, design: Design, groups: NDArray[np.intp], count: int
 ) -> tuple[Array, tuple[Array, ...]]:
-    """Coefficients without each group, from X'X and X'y less its share; by eigenvectors where that is singular."""
-    from scipy.linalg import cho_solve
-
+    """Coefficients without each group, from X'X and X'y less its share, and what is not determined without it."""
     kept = design.kept
-    scaled = matrix[:, kept] / design.scale[kept]
+    scaled = _scaled(design, matrix)
     gram, moments = scaled.T @ scaled, scaled.T @ times
     without = np.zeros((count, matrix.shape[1]))
     unseen = []
     order = np.argsort(groups, kind="stable")
     for number, members in enumerate(np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)):
         own = scaled[members]
-        rest, moment = gram - own.T @ own, moments - own.T @ times[members]
-        try:
-            factor = np.linalg.cholesky(rest)
-        except np.linalg.LinAlgError:
-            factor = np.zeros((1, 1))
-        if factor.diagonal().min() > _SURELY_REGULAR:
-            solution, directions = cho_solve((factor, True), moment), np.empty((matrix.shape[1], 0))
-        else:
-            values, vectors = np.linalg.eigh(rest)
-            known = values > _SINGULAR * len(values)
-            solution = vectors[:, known] @ ((vectors[:, known].T @ moment) / values[known])
-            directions = np.zeros((matrix.shape[1], int((~known).sum())))
-            directions[kept] = vectors[:, ~known]
+        solution, undetermined = _solve(gram - own.T @ own, moments - own.T @ times[members])
         without[number, kept] = solution / design.scale[kept]
+        directions = np.zeros((matrix.shape[1], undetermined.shape[1]))
+        directions[kept] = undetermined
         unseen.append(directions)
     return without, tuple(unseen)
 
@@ -235,12 +251,17 @@ def _contains(term: str, part: str) -> bool:
 
 
 def _explained(extended: Fit, columns: Sequence[int]) -> float:
-    """By how much the sum of squared residuals grows without these kept columns: b' V^-1 b, V their part of (X'X)^-1."""
-    kept = np.flatnonzero(extended.design.kept)
-    places = np.searchsorted(kept, columns)
-    values = extended.coefficients[list(columns)]
-    part = extended.results.normalized_cov_params[np.ix_(places, places)]
-    return float(values @ np.linalg.solve(part, values)) if len(values) else 0.0
+    """By how much the sum of squared residuals grows without these kept columns.
+
+    b' V^-1 b, where V is their part of (X'X)^-1.
+    """
+    if not columns:
+        return 0.0
+    scaled = _scaled(extended.design, extended.matrix)
+    places = np.searchsorted(np.flatnonzero(extended.design.kept), columns)
+    part = np.linalg.inv(scaled.T @ scaled)[np.ix_(places, places)]
+    values = (extended.coefficients * extended.design.scale)[list(columns)]
+    return float(values @ np.linalg.solve(part, values))
 
 
 def _hotelling(extended: Fit, columns: Sequence[int]) -> tuple[float | None, float | None]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from microbench.model.data import Device, Observation
 from microbench.model.design import INTERACTIONS, Array, Design, terms_of
-from microbench.model.fitting import Fit, logarithms
+from microbench.model.fitting import Fit, least_squares, logarithms
 
 _NAMED = 5
 _FIFTHS = 5
@@ -134,10 +134,9 @@ def left_out_device(observations: Sequence[Observation], device: str) -> tuple[s
     terms = [term for term in terms_of(rest) if term not in INTERACTIONS]
     design = Design.of(rest, terms)
     reference = design.levels["device"][0]
-    matrix = design.matrix(rest)[:, design.kept]
-    solution = np.linalg.lstsq(matrix, logarithms(rest), rcond=None)[0]
+    coefficients = least_squares(design, design.matrix(rest), logarithms(rest))
     rows = design.matrix([replace(each, device=reference) for each in own])
-    predicted = rows[:, design.kept] @ solution
+    predicted = rows @ coefficients
     known = np.array([_levels_known(each, design) for each in own]) & design.estimable(rows)
     return reference, np.where(known, logarithms(own) - predicted, np.nan)
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from microbench.verification import (
     Check,
     Comparison,
+    accumulation_tolerance,
     fill_integers,
     fill_random,
-    gamma,
     largest_integer,
     numpy_type,
     unit_roundoff,
@@ -115,11 +115,11 @@ class Operands:
         """Bound of the error of a sum over all ranks, relative to the sum of magnitudes, in any order of additions.
 
         Each addition rounds to ``rounded_to``, and so does storing a contribution in it: at most as many roundings
-        as ranks (Higham 2002, section 4.2). 0 where nothing is rounded.
+        as ranks. 0 where nothing is rounded.
         """
         if self.exact or self.op != "sum":
             return 0.0
-        return gamma(self.ranks, unit_roundoff(self.rounded_to))
+        return accumulation_tolerance(self.ranks, unit_roundoff(self.rounded_to))
 
 
 def comparison(tolerance: float) -> Comparison:
