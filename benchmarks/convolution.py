@@ -162,9 +162,7 @@ def main() -> int:
     parser.add_argument("--pass", dest="pass_", choices=conv.PASSES, default="forward")
     parser.add_argument("--layout", choices=conv.LAYOUTS, default="nchw")
     parser.add_argument("--max-flops", type=float, default=1e12, help="leave larger layers out")
-    parser.add_argument(
-        "--rounds", type=int, default=9, help="of all algorithms, at least 8 (default: 9)"
-    )
+    parser.add_argument("--rounds", type=int, default=9, help="of all algorithms, at least 8 (default: 9)")
     parser.add_argument("--threads", type=int, default=len(physical_cores()))
     arguments = parser.parse_args()
     cores = physical_cores()[: arguments.threads]

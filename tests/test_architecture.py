@@ -67,7 +67,9 @@ def test_statistics_know_arrays_only(path: Path) -> None:
     assert imports(path) == set()
 
 
-@pytest.mark.parametrize("path", [path for path in modules(*READERS) if path.name != "measure.py"], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in modules(*READERS) if path.name != "measure.py"], ids=name_of
+)
 def test_readers_of_stores_need_no_measuring(path: Path) -> None:
     forbidden = COMPILED | MEASURING | {"microbench.backends"}
     assert not {name for name in imports(path) if any(name.startswith(each) for each in forbidden)}

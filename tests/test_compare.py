@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microbench.comparison import Report, compare, text
@@ -138,7 +138,7 @@ def test_the_order_of_arguments_does_not_matter(a: list[int], b: list[int], c: l
         assert row.ratio * opposite.ratio == pytest.approx(1)
         assert (row.p_adjusted, row.runs_needed) == (opposite.p_adjusted, opposite.runs_needed)
         if row.detectable is None or row.ratio == 1:
-            assert row.detectable == opposite.detectable
+            assert row.detectable == (None if row.detectable is None else pytest.approx(opposite.detectable))
         else:
             # The same factor away from 1, to either side of it.
             assert opposite.detectable is not None
@@ -165,10 +165,17 @@ def test_the_smallest_difference_that_could_have_shown() -> None:
     assert shifted(1 + row.detectable * 0.98) == "undecided"
 
 
-RUNS = st.lists(st.floats(-0.3, 0.3), min_size=3, max_size=9, unique=True)
-FAMILY = st.lists(
-    st.tuples(RUNS, RUNS, st.sampled_from([0.0, 0.0, 0.02, 0.3, 1.0, -0.5, -2.0])), min_size=1, max_size=7
-)
+def sampled(seed: int) -> list[tuple[Sequence[float], Sequence[float], float]]:
+    """Logarithms of times without ties: of a few problems base, other, and what is added to those of other."""
+    rng = np.random.default_rng(seed)
+    shifts = (0.0, 0.0, 0.02, 0.3, 1.0, -0.5, -2.0)
+    return [
+        (*(rng.normal(0, 0.2, rng.integers(4, 10)).tolist() for _ in "ab"), float(rng.choice(shifts)))
+        for _ in range(rng.integers(1, 6))
+    ]
+
+
+FAMILY = st.integers(0, 2**32).map(sampled)
 TIED = st.lists(st.floats(-0.3, 0.3).map(lambda log: round(log, 1)), min_size=3, max_size=9)
 
 
@@ -209,13 +216,8 @@ def test_from_the_smallest_difference_on_the_verdict_says_so(
     chosen = data.draw(st.integers(0, len(logs) - 1))
     row = judged(family_of(logs), one_sided)[chosen]
     a, b, shift = logs[chosen]
-    values = [*a, *(each + shift for each in b)]
-    differences = sorted(y - x for x in a for y in b)
-    close = min((y - x for x, y in zip(differences, differences[1:], strict=False)), default=1.0) < 1e-6
-    assume(
-        row.detectable is not None and len({round(each, 6) for each in values}) == len(values) and not close
-    )
-    assert row.detectable is not None
+    if row.detectable is None:
+        return
     up = one_sided or row.ratio >= 1
     least = math.log1p(row.detectable if up else -row.detectable)
 

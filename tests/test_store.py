@@ -49,7 +49,15 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     dict[str, str]: st.dictionaries(st.text(), st.text()),
     dict[str, int | float | bool | str]: st.dictionaries(st.text(), _SCALAR),
 }
-RECORDS = st.builds(Record, **{field.name: _BY_TYPE[field.type] for field in msgspec.structs.fields(Record)})
+_ANY = {field.name: _BY_TYPE[field.type] for field in msgspec.structs.fields(Record)}
+RECORDS = st.builds(Record, **_ANY)
+_TIME = st.floats(1e-15, 1e15)
+STORED = st.builds(
+    Record,
+    **_ANY
+    | dict.fromkeys(("median_s", "ci_low_s", "ci_high_s"), st.none() | _TIME)
+    | {"samples_s": st.lists(_TIME), "summary": st.dictionaries(st.text(), _TIME)},
+)
 
 
 @given(RECORDS)
@@ -61,7 +69,7 @@ def test_any_record_reads_back_exactly(record: Record) -> None:
     assert repr(msgspec.json.decode(line, type=Record)) == repr(record)
 
 
-@given(st.lists(RECORDS.filter(lambda record: record.status != "interrupted"), max_size=4), st.integers(0, 4))
+@given(st.lists(STORED.filter(lambda record: record.status != "interrupted"), max_size=4), st.integers(0, 4))
 @settings(max_examples=30, deadline=None)
 def test_a_run_holds_its_records_in_order(
     tmp_path_factory: pytest.TempPathFactory, records: list[Record], resumed_after: int
@@ -87,6 +95,27 @@ def test_summaries_are_the_records_without_the_bulk(folder: Path) -> None:
         for name in summary.__struct_fields__:
             if name != "samples_s":
                 assert getattr(summary, name) == getattr(record, name)
+
+
+@pytest.mark.parametrize("time", [0.0, -1e-3, 1e-300, 1e300])
+@pytest.mark.parametrize("field", ["median_s", "ci_low_s", "ci_high_s", "mean", "samples_s"])
+def test_times_are_such_as_can_be_measured(folder: Path, field: str, time: float) -> None:
+    changes = {"mean": {"summary": {"mean": time}}, "samples_s": {"samples_s": [1e-3, time]}}
+    record = make_record(**changes.get(field, {field: time}))
+    with RunWriter.create(folder, make_info()) as writer:
+        writer.append(make_record())
+        with pytest.raises(ValueError, match="would not read back: a time is not"):
+            writer.append(record)
+    with (folder / "records.jsonl").open("ab") as file:
+        file.write(encode(record) + b"\n")
+    run = Run.load(folder)
+    for read in (run.records, run.summaries)[: 1 if field == "samples_s" else 2]:
+        with pytest.raises(
+            InputError, match=r"records\.jsonl:2: not a record \(a time is not from 1e-15 to 1e\+15 s\)"
+        ):
+            list(read())
+    if field == "samples_s":
+        assert len(list(run.summaries())) == 2
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

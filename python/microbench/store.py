@@ -60,6 +60,8 @@ class _Version(msgspec.Struct):
 _Line = TypeVar("_Line", Record, RecordSummary)
 _RECORD = msgspec.json.Decoder(Record)
 _SUMMARY = msgspec.json.Decoder(RecordSummary)
+# Wide of all that can be measured; ratios and sums of such times stay finite.
+_SHORTEST_S, _LONGEST_S = 1e-15, 1e15
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -105,7 +107,7 @@ class Run:
         An unfinished last line, left by a process that was killed, is skipped with a warning.
 
         Raises:
-            InputError: a line is not a record, or one with times that are not positive; the message has file and line.
+            InputError: a line is not a record, or a time in it none; the message has file and line.
         """
         return _decode_lines(self.folder / RECORDS_FILE, _RECORD)
 
@@ -311,11 +313,12 @@ def _decode_line(path: Path, number: int, line: bytes, decoder: msgspec.json.Dec
 
 def _decoded(line: bytes, decoder: msgspec.json.Decoder[_Line]) -> _Line:
     record = decoder.decode(line)
-    times = (record.median_s, record.ci_low_s, record.ci_high_s, record.summary.get("mean"))
-    if any(seconds is not None and seconds <= 0 for seconds in times):
-        raise msgspec.ValidationError("its times must be positive")
-    if isinstance(record, Record) and record.samples_s and min(record.samples_s) <= 0:
-        raise msgspec.ValidationError("its samples must be positive times")
+    known = (record.median_s, record.ci_low_s, record.ci_high_s, record.summary.get("mean"))
+    times = [seconds for seconds in known if seconds is not None]
+    if isinstance(record, Record):
+        times += record.samples_s
+    if times and not (min(times) >= _SHORTEST_S and max(times) <= _LONGEST_S):
+        raise msgspec.ValidationError(f"a time is not from {_SHORTEST_S:g} to {_LONGEST_S:g} s")
     return record
 
 

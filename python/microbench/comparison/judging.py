@@ -27,9 +27,9 @@ class Row:
     is Mann-Whitney's, ``p_adjusted`` the same after Holm; ``probability_less`` is P(other < base) for one run of
     each, from two runs a side on. ``detectable`` is the smallest difference that these runs could have shown, as a
     share: that from which on the other side, its runs moved as a whole in the direction found (of a one-sided test: to
-    more time), would have been called faster or slower, all other problems as they are. So ``ratio`` of a row called
-    faster or slower is never nearer to 1. ``runs_needed`` are the runs a side that would settle an undecided problem.
-    What is unknown, or does not exist, is None.
+    more time; where none was found: the harder one), would have been called faster or slower, all other problems as
+    they are. So ``ratio`` of a row called faster or slower is never nearer to 1. ``runs_needed`` are the runs a side
+    that would settle an undecided problem. What is unknown, or does not exist, is None.
     """
 
     pair: Pair
@@ -193,7 +193,10 @@ def _detectable(own: Comparison, relevant: float, verdict: Verdict, *, one_sided
         return None
     found = math.log(own.ratio)
     up = one_sided or found >= 0
-    shift = math.log(own.ratio / own.ratio_low if up else own.ratio_high / own.ratio)
+    upwards, downwards = math.log(own.ratio / own.ratio_low), math.log(own.ratio_high / own.ratio)
+    shift = upwards if up else downwards
+    if found == 0 and not one_sided:
+        shift = max(upwards, downwards)
     if up == (found >= 0):
         shift = (min if verdict in ("faster", "slower") else max)(shift, abs(found))
     shift = max(shift, math.log1p(relevant))

@@ -99,12 +99,17 @@ def coral2(
         lines = tuple(_lines(wanted, rows, refusals, (base, other), swapped=swapped))
         recipes.append(Recipe(base, other, swapped, lines))
     if not any(families):
-        line = recipes[0].lines[0]
+        line = min(recipes[0].lines, key=lambda line: _is_absence(line.reason))
         raise InputError(
             f"{base.name} and {others[0].name} have no problem of the CORAL-2 recipe that may be compared: "
             f"{line.title()}: {line.reason}"
         )
     return recipes
+
+
+def _is_absence(reason: str) -> bool:
+    """Whether it says less than what else may stand in the way: that one side has nothing of it."""
+    return reason.startswith(("only in", "in neither"))
 
 
 def _fastest(side: Side, key: Key) -> Measurement | None:
@@ -139,10 +144,8 @@ def _lines(
         for each in found:
             yield Line(*common, each, each.pair.key, (each.pair.base, each.pair.other))
         if not found:
-            refused = next(
-                (r.reason for r in refusals for key in r.keys if _matches(key, row, columns)),
-                "in neither of the two",
-            )
+            reasons = [r.reason for r in refusals for key in r.keys if _matches(key, row, columns)]
+            refused = min(reasons, key=_is_absence, default="in neither of the two")
             timed = (key for side in both for key in side.found if _fastest(side, key))
             key = next((key for key in timed if _matches(key, row, columns)), None)
             first, second = (key and _fastest(side, key) for side in both)

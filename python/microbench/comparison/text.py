@@ -136,9 +136,12 @@ def _legend(report: Report) -> Iterator[str]:
         yield (
             f"Verdicts: Mann-Whitney on the medians of process runs, {100 * report.confidence:g}% for all "
             f"{report.tests} problem{'s' * (report.tests != 1)} together; differences under "
-            f"{percent_text(report.relevant)}% do not matter. P(<): probability that a run of other takes less time "
-            "than one of base. least%: the smallest difference in the direction found that these runs could have shown."
+            f"{percent_text(report.relevant)}% do not matter."
         )
+    if any(row.probability_less is not None for row in rows):
+        yield "P(<): probability that a run of other takes less time than one of base."
+    if any(row.detectable is not None for row in rows):
+        yield "least%: the smallest difference in the direction found that these runs could have shown."
     if any(row.runs_needed for row in rows):
         yield "undecided >=n: about n runs a side (--repeat n) would settle it."
     if any(row.pair.base.unstable or row.pair.other.unstable for row in rows):

@@ -208,7 +208,10 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
 def _scales(case: Case, first: Array, second: Array) -> Iterator[Block]:
     parts = [_scales_of(method, case, first, second) for method in sorted(_methods(case))]
     for blocks in zip(*parts, strict=True):
-        yield blocks[0][0], np.sum([scale for _, scale in blocks], axis=0) if len(blocks) > 1 else blocks[0][1]
+        yield (
+            blocks[0][0],
+            np.sum([scale for _, scale in blocks], axis=0) if len(blocks) > 1 else blocks[0][1],
+        )
 
 
 def _scales_of(method: Method, case: Case, first: Array, second: Array) -> Iterator[Block]:
