@@ -257,8 +257,8 @@ class Tree final : public Allreduce {
   std::vector<unsigned char> received_;
 };
 
-// Up to so many bytes few long steps cost less than many short ones. Where recursive doubling and Rabenseifner's
-// algorithm cross depends on the machine; this is a guess for the ranks of one node.
+// Up to so many bytes few long steps cost less than many short ones. Where recursive doubling and
+// Rabenseifner's algorithm cross depends on the machine; this is a guess for the ranks of one node.
 constexpr std::int64_t kShortMessage = 16 << 10;
 
 }  // namespace
