@@ -166,12 +166,15 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=len(physical_cores()))
     arguments = parser.parse_args()
     cores = physical_cores()[: arguments.threads]
-    os.environ |= {**openmp_binding(cores), "OPENBLAS_NUM_THREADS": "1"}  # read when the modules are loaded
-    Pinning(cores, enabled=True).bind_caller()
+    # Read when the modules are loaded; OpenMP binds the calling thread, too.
+    os.environ |= {**openmp_binding(cores), "OPENBLAS_NUM_THREADS": "1"}
+    pinning = Pinning(cores, enabled=True)
     rows = []
     verdicts = {"holds": 0, "undecided": 0, "fails": 0}
     for problem in layers(arguments.max_flops):
         times = Sessions(problem, arguments.pass_, arguments.layout, len(cores)).measure(arguments.rounds)
+        if len(cores) > 1 and not set(cores) <= set(pinning.bound()):
+            raise SystemExit(f"threads are bound to processors {pinning.bound()} and not to each of {cores}")
         p = problem
         for claim, (ours, theirs) in pairs_of(problem, times).items():
             found = np.divide(times[ours], times[theirs])

@@ -26,7 +26,7 @@ from tabulate import tabulate
 import microbench
 from microbench.backends import backend
 from microbench.measuring import wake_and_bind
-from microbench.pinning import Pinning
+from microbench.pinning import Pinning, openmp_binding
 from microbench.topology import physical_cores
 
 # m, n, k: from some 20 us to about 1 s on four cores.
@@ -139,7 +139,9 @@ def main() -> int:
     if arguments.library is None:  # each library in a process of its own, as the product has it
         codes = []
         for name in ("onednn", "openblas"):
-            environment = {**os.environ, **backend("cpu").LIBRARIES[name].environment}
+            chosen = backend("cpu").LIBRARIES[name]
+            binding = openmp_binding(physical_cores() if chosen.openmp else ())
+            environment = {**os.environ, **binding, **chosen.environment}
             command = [sys.executable, __file__, "--library", name, "--within", str(arguments.within)]
             codes.append(subprocess.run(command, env=environment, check=False).returncode)
         return max(codes)
