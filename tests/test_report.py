@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -125,6 +126,23 @@ def test_totals_add_times_and_divide_work_by_them(tmp_path: Path) -> None:
     assert total.rate == 100.0
     assert total.harmonic_mean == pytest.approx(2 / (2 / 100 + 2 / 300))
     assert total.peak_share == pytest.approx((0.5 + 1.5) / 4)
+
+
+def test_totals_of_enough_processes_have_intervals(tmp_path: Path) -> None:
+    other = {"m": 1, "n": 1, "k": 1, "a_transposed": False, "b_transposed": False}
+    times = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    records = [
+        measured(median_s=time, flops=100, peak_flops_per_s=200, problem=problem, repeat=repeat)
+        for repeat, time in enumerate(times)
+        for problem in (SIZES["gemm"], other)
+    ]
+    (total,) = totals(collect([run(tmp_path / "r", *records)]))
+    assert (total.processes, total.seconds) == (6, 7.0)
+    assert total.interval == (2.0, 12.0)  # of 6 values the extremes are the interval of the median at 95 %
+    assert total.rate_interval == (pytest.approx(200 / 12), 100.0)
+    assert (total.precision, total.threads) == ("fp32", "4")
+    (total,) = totals(collect([run(tmp_path / "few", *records[:-1])]))
+    assert (total.processes, total.interval) == (5, None)
 
 
 def test_a_total_with_unknown_work_has_no_rate(tmp_path: Path) -> None:
@@ -261,6 +279,21 @@ def test_missing_records_break_the_second_rule(tmp_path: Path) -> None:
     assert "4 of 5 records are missing" in evidence
 
 
+def test_cores_left_idle_break_the_second_rule(tmp_path: Path) -> None:
+    for cores, expected in ((4, "met"), (8, "not met")):
+        source = run(tmp_path / str(cores), measured(), environment={"processor": {"cores": cores}})
+        state, evidence = rule(source, 2)
+        assert state == expected
+    assert "4 of 8 cores" in evidence
+
+
+def test_totals_without_intervals_break_the_fifth_rule(tmp_path: Path) -> None:
+    problems = (SIZES["gemm"], SIZES["gemm"] | {"m": 1})
+    state, evidence = rule(run(tmp_path / "r", *(measured(problem=problem) for problem in problems)), 5)
+    assert state == "not met"
+    assert "0 of 1 totals" in evidence
+
+
 def test_series_side_by_side_are_no_comparison(tmp_path: Path) -> None:
     state, evidence = rule(run(tmp_path / "r", measured(), measured(library="openblas")), 7)
     assert state == "not met"
@@ -271,6 +304,7 @@ def test_unknown_parts_of_the_set_up_are_named(tmp_path: Path) -> None:
     state, evidence = rule(run(tmp_path / "r", measured(), environment={"processor": {"cores": 4}}), 9)
     assert state == "not met"
     assert "processor.model_name" in evidence
+    assert "clock.governor" in evidence
     assert "processor.cores" not in evidence
 
 
@@ -392,10 +426,37 @@ def test_limits_stand_beside_all_that_shows_the_source() -> None:
     source = load("deepbench:V100")
     report = collect([source])
     for figure in figures(report):
-        assert all(limit[1:] in figure.caption for limit in source.limits)
+        assert all(limit[1:] in " ".join(figure.limits) for limit in source.limits)
     shown = {table.key: table.caption for section in sections(report, []) for table in section.tables}
     for key in ("totals", "records"):
         assert all(limit[1:] in shown[key] for limit in source.limits)
+
+
+def test_conditions_and_processes_stand_with_what_they_belong_to(tmp_path: Path) -> None:
+    source = run(
+        tmp_path / "r", measured(), measured(repeat=1), environment={"processor": {"model_name": "X9"}}
+    )
+    drawn = {figure.section: figure for figure in figures(collect([source]))}
+    for figure in drawn.values():
+        for condition in ("X9", "4 threads", "hot", "fp32", "99 %"):
+            assert condition in figure.conditions
+    assert [series.name.partition(", ")[2] for series in drawn["samples"].series] == [
+        "process 1",
+        "process 2",
+    ]
+
+
+def test_what_algorithms_cost_is_a_section(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"kernel": "conv", "problem": SIZES["conv"], "layout": "nchw"}
+    records = [
+        measured(**fields, algorithm=name, median_s=time, workspace_bytes=workspace)
+        for name, time, workspace in (("im2col", 2e-3, 100), ("winograd_4x4", 1e-3, 1 << 20))
+    ]
+    source = run(tmp_path / "conv", *records, kernel="conv")
+    found = {section.title: section for section in sections(collect([source]), [])}
+    assert found["Algorithms and workspace"].tables
+    plain = run(tmp_path / "one", records[0], kernel="conv")
+    assert "Algorithms and workspace" not in {section.title for section in sections(collect([plain]), [])}
 
 
 def test_a_report_is_a_function_of_its_runs(tmp_path: Path) -> None:
@@ -422,6 +483,13 @@ def test_the_command_writes_and_names_its_files(
     linked = re.findall(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE)
     assert len(linked) == 4
     assert all(Path(path).is_file() for path in linked)
+
+
+def test_a_run_and_its_copy_are_no_two_runs(tmp_path: Path) -> None:
+    run(tmp_path / "a", measured())
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    arguments = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert main(["report", *arguments, "--output", str(tmp_path / "report.html")]) == 2
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+PAPER = 718  # pixels of an upright A4 page between its margins
+
+
 class Opened:
     """A page that was opened from the disk, with all that it asked for and complained of."""
 
@@ -202,3 +205,6 @@ def test_it_prints_on_a_white_page(plain: Opened) -> None:
     assert plain.page.evaluate(style.format("body", "backgroundColor")) == "rgb(255, 255, 255)"
     assert plain.page.evaluate(style.format("querySelector('nav')", "display")) == "none"
     assert plain.page.evaluate(style.format("querySelector('.plot text')", "fill")) == "rgb(0, 0, 0)"
+    plain.page.set_viewport_size({"width": PAPER, "height": 1000})
+    widest = "Math.max(...Array.from(document.querySelectorAll('table'), each => each.scrollWidth))"
+    assert plain.page.evaluate(widest) <= PAPER

@@ -24,11 +24,13 @@ def run(given: dict[str, Any], _: list[str]) -> int:
     from pathlib import Path
 
     from microbench.report import SUFFIXES, write
-    from microbench.sources import load_all
+    from microbench.sources import load_all, refuse_copies
 
     output = Path(given["output"] or f"report{SUFFIXES[given['format']]}")
     pictures = None if given["pictures"] is None else Path(given["pictures"])
-    written = write(load_all(given["run"]), output, given["format"], pictures)
+    sources = load_all(given["run"])
+    refuse_copies(sources)
+    written = write(sources, output, given["format"], pictures)
     for path in [output] if pictures is None else [output, pictures]:
         print(path)
     if pictures is not None and len(written) == 1:

@@ -26,6 +26,7 @@ def figures(report: Report) -> list[Figure]:
         _shares(
             "problems",
             "Predicted without the problem: share of the times within a factor",
+            _texts(report),
             _grouped(fitted.observations, fitted.left_out_residuals, lambda each: each.kernel),
         ),
     ]
@@ -34,6 +35,7 @@ def figures(report: Report) -> list[Figure]:
             _shares(
                 "devices",
                 "Predicted from the device's ceilings alone: share of the times within a factor",
+                _texts(report),
                 report.ceiling_residuals,
             )
         )
@@ -48,7 +50,7 @@ def _residuals(report: Report) -> Figure:
         "model-residuals",
         _SECTION,
         "Measured over fitted time",
-        "",
+        *_texts(report),
         Axis("fitted time", log=True, suffix="s"),
         Axis("measured time / fitted time", log=True, plain=True),
         tuple(
@@ -86,7 +88,7 @@ def _quantiles(report: Report) -> Figure:
         "model-normality",
         _SECTION,
         "Quantiles of the residuals beside those of a normal distribution of the same spread",
-        "",
+        *_texts(report),
         Axis("log(measured / fitted), normal"),
         Axis("log(measured / fitted)"),
         (
@@ -96,12 +98,31 @@ def _quantiles(report: Report) -> Figure:
     )
 
 
-def _shares(key: str, title: str, errors: dict[str, Array]) -> Figure:
+def _texts(report: Report) -> tuple[str, str, tuple[str, ...]]:
+    """Caption, conditions and limits of each figure."""
+    observations = report.fitted.observations
+    modes, precisions, threads = (
+        ", ".join(dict.fromkeys(texts))
+        for texts in (
+            (each.mode for each in observations),
+            (each.precision for each in observations),
+            (str(each.threads or "unknown") for each in observations),
+        )
+    )
+    devices = ", ".join(device.name for device in report.data.devices)
+    conditions = f"{len(observations)} times of {devices}; modes: {modes}; precisions: {precisions}; threads: {threads}."
+    limits = [f"{name}: {text}" for name, texts in report.data.limits.items() for text in texts]
+    return "", one_line(conditions), tuple(map(one_line, limits))
+
+
+def _shares(
+    key: str, title: str, texts: tuple[str, str, tuple[str, ...]], errors: dict[str, Array]
+) -> Figure:
     return Figure(
         f"model-{key}",
         _SECTION,
         title,
-        "",
+        *texts,
         Axis("factor between measured and predicted time", log=True, plain=True),
         Axis("share of the times", share=True),
         tuple(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from microbench.comparison.judging import CONFIDENCE
 from microbench.figures import (
     library_title,
     measured,
@@ -21,11 +22,18 @@ from microbench.figures import (
 from microbench.record import Record
 from microbench.roofline import Ceiling, ceilings, effective, intensity, roof
 from microbench.sources import Source, time_s
-from microbench.store import RunInfo
+from microbench.stats import median_interval
+from microbench.store import Run, RunInfo
+
+if TYPE_CHECKING:
+    from microbench.study import Section as Study
 
 LEVELS = tuple(level / 100 for level in range(101))
 """Shares at which quantiles of the samples are kept; of fewer samples all are."""
 _SERIES_LENGTH = 1000
+
+Interval = tuple[float, float]
+"""The lower and the upper end."""
 
 
 @dataclass(frozen=True)
@@ -126,26 +134,48 @@ class Total:
     The time of a problem measured by several processes is the median of theirs. ``rate`` is total work over total
     time, ``harmonic_mean`` that of the rates, ``peak_share`` the time at the peak over the time taken; None where one
     of the records lacks what is needed.
+
+    Each interval is that of the median over the ``processes`` that measured every problem, at `CONFIDENCE`; None where
+    these are too few.
     """
 
     side: int
     panel: tuple[str, str]
     series: str
     problems: frozenset[str]
+    precision: str
+    threads: str
+    processes: int
     seconds: float
+    interval: Interval | None
     unit: str
     rate: float | None
+    rate_interval: Interval | None
     harmonic_mean: float | None
+    harmonic_mean_interval: Interval | None
     effective: bool
     peak_share: float | None
+    peak_share_interval: Interval | None
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report shows, in the order of the sources and of their records."""
+    """Everything that a report shows, in the order of the sources and of their records.
+
+    ``studies`` holds what runs of convolution with several algorithms say, by the places of their sides.
+    """
 
     sides: tuple[Side, ...]
     entries: tuple[Entry, ...]
+    studies: tuple[tuple[int, Study], ...] = ()
+
+    def processes(self) -> dict[tuple[int, tuple[int, int]], int]:
+        """The processes of each side, numbered from 1, by the side's place and `Entry.process`."""
+        numbers: dict[tuple[int, tuple[int, int]], int] = {}
+        for entry in self.entries:
+            if (entry.side, entry.process) not in numbers:
+                numbers[entry.side, entry.process] = 1 + sum(side == entry.side for side, _ in numbers)
+        return numbers
 
     def panels(self) -> dict[tuple[str, str], list[int]]:
         """Places of the entries that have a time, by panel."""
@@ -195,7 +225,18 @@ def collect(sources: Sequence[Source]) -> Report:
         for source in sources
     )
     entries = [entry for side, source in enumerate(sources) for entry in _entries(side, source)]
-    return Report(sides, tuple(_with_series(entries, [side.name for side in sides])))
+    return Report(
+        sides, tuple(_with_series(entries, [side.name for side in sides])), tuple(_studies(sources))
+    )
+
+
+def _studies(sources: Sequence[Source]) -> Iterator[tuple[int, Study]]:
+    from microbench.study import section
+
+    for side, source in enumerate(sources):
+        for part in source.parts:
+            if isinstance(part, Run) and (found := section(part)) is not None:
+                yield side, found
 
 
 def totals(report: Report) -> list[Total]:
@@ -205,6 +246,11 @@ def totals(report: Report) -> list[Total]:
         for entry in (report.entries[number] for number in numbers):
             groups.setdefault((entry.side, panel, entry.series), []).append(entry)
     return [_total(key, group) for key, group in groups.items()]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 thread``, ``2 threads``; ``plural`` where that is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def spread(entry: Entry) -> float:
@@ -272,7 +318,7 @@ def _with_series(entries: Sequence[Entry], sides: Sequence[str]) -> Iterator[Ent
             "side": one_line(sides[entry.side]),
             "library": library_title(record) or "library unknown",
             "precision": record.precision,
-            "threads": f"{record.threads} threads" if record.threads else "",
+            "threads": counted(record.threads, "thread") if record.threads else "",
             "backend": record.backend,
         }
 
@@ -294,32 +340,70 @@ def _with_series(entries: Sequence[Entry], sides: Sequence[str]) -> Iterator[Ent
 def _total(key: tuple[int, tuple[str, str], str], group: Sequence[Entry]) -> Total:
     side, panel, series = key
     by_problem: dict[str, list[Entry]] = {}
+    by_process: dict[tuple[int, int], dict[str, list[Entry]]] = {}
     for entry in group:
         by_problem.setdefault(entry.problem, []).append(entry)
-    times = {
-        problem: statistics.median(entry.time_s for entry in same if entry.time_s is not None)
-        for problem, same in by_problem.items()
-    }
-    first: Mapping[str, Any] = {problem: same[0].record for problem, same in by_problem.items()}
-    seconds = sum(times.values())
-    work = {problem: record.flops for problem, record in first.items() if record.flops}
+        by_process.setdefault(entry.process, {}).setdefault(entry.problem, []).append(entry)
+    times = _times(by_problem)
+    whole = [_times(problems) for problems in by_process.values() if problems.keys() == times.keys()]
+    first = {problem: same[0].record for problem, same in by_problem.items()}
+    work: dict[str, float] = {problem: record.flops for problem, record in first.items() if record.flops}
     at_peak = [
         record.flops / record.peak_flops_per_s
         for record in first.values()
         if record.flops and record.peak_flops_per_s
     ]
     known = len(work) == len(times)
+
+    def rate(measured: Mapping[str, float]) -> float:
+        return sum(work.values()) / sum(measured.values())
+
+    def harmonic_mean(measured: Mapping[str, float]) -> float:
+        return len(work) / sum(measured[problem] / count for problem, count in work.items())
+
+    def share(measured: Mapping[str, float]) -> float:
+        return sum(at_peak) / sum(measured.values())
+
+    def figure(
+        of: Callable[[Mapping[str, float]], float], shown: bool
+    ) -> tuple[float | None, Interval | None]:
+        if not shown:
+            return None, None
+        return of(times), median_interval([of(each) for each in whole], CONFIDENCE) if whole else None
+
+    rates, means, shares = (
+        figure(of, shown)
+        for of, shown in ((rate, known), (harmonic_mean, known), (share, len(at_peak) == len(times)))
+    )
+    sums = [sum(each.values()) for each in whole]
     return Total(
         side=side,
         panel=panel,
         series=series,
         problems=frozenset(times),
-        seconds=seconds,
+        precision=_shared(entry.record.precision for entry in group),
+        threads=_shared(str(entry.record.threads or "unknown") for entry in group),
+        processes=len(whole),
+        seconds=sum(times.values()),
+        interval=median_interval(sums, CONFIDENCE) if sums else None,
         unit=group[0].unit,
-        rate=sum(work.values()) / seconds if known else None,
-        harmonic_mean=len(times) / sum(times[problem] / count for problem, count in work.items())
-        if known
-        else None,
+        rate=rates[0],
+        rate_interval=rates[1],
+        harmonic_mean=means[0],
+        harmonic_mean_interval=means[1],
         effective=any(entry.effective for entry in group),
-        peak_share=sum(at_peak) / seconds if len(at_peak) == len(times) else None,
+        peak_share=shares[0],
+        peak_share_interval=shares[1],
     )
+
+
+def _times(by_problem: Mapping[str, Sequence[Entry]]) -> dict[str, float]:
+    """The time of each problem: the median of what was measured of it."""
+    return {
+        problem: statistics.median(entry.time_s for entry in same if entry.time_s is not None)
+        for problem, same in by_problem.items()
+    }
+
+
+def _shared(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))

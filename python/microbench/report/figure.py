@@ -40,9 +40,10 @@ class Series:
         low, high: ends of each point's interval along ``Figure.interval_axis``, None where there is none.
         hollow: for each point whether it is drawn as an outline.
         dashed: of a line.
-        label: written along a line instead of a name in the legend.
+        label: written beside an end of a line instead of a name in the legend.
         band: from here up to the line a band is shaded.
         bandwidth: of a violin's density, in units of ``x``.
+        label_at: the end of the line with the label: below the ``start``, above the ``end``.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Series:
     label: str = ""
     band: Sequence[float] = ()
     bandwidth: float = 0.0
+    label_at: Literal["start", "end"] = "end"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class Figure:
     Attributes:
         key: its name in the page and among files.
         section: where the report shows it.
-        caption: all that must be known to read it, and the limits of what it shows.
+        caption: how to read it.
+        conditions: device, threads, mode, precision and intervals: what must stand wherever the figure does.
+        limits: sentences about what it shows, which must be near it.
         rows: how many lines of text its y axis holds; 0 where it is as high as usual.
     """
 
@@ -75,6 +79,8 @@ class Figure:
     section: str
     title: str
     caption: str
+    conditions: str
+    limits: tuple[str, ...]
     x: Axis
     y: Axis
     series: tuple[Series, ...]

@@ -73,12 +73,12 @@ def _traces(series: Series, figure: Figure, *, first: bool) -> list[dict[str, An
         traces.append(lower | {"x": _numbers(series.x), "y": _numbers(series.band)})
         trace |= {"fill": "tonexty", "fillcolor": "rgba(128,128,128,0.25)"}
     label = _text(series.label)
-    rising = series.y[0] != series.y[-1]
-    texts = [label, ""] if rising else ["", label]
-    text: dict[str, Any] = {"text": texts, "textposition": "bottom right" if rising else "top left"}
+    start = series.label_at == "start"
+    texts = [label, ""] if start else ["", label]
+    text: dict[str, Any] = {"text": texts, "textposition": "bottom right" if start else "top left"}
     return [
         *traces,
-        trace | text | {"type": "scatter", "mode": "lines+text", "line": line, "hovertext": label},
+        trace | text | {"type": "scatter", "mode": "lines+text", "line": line, "hovertext": name},
     ]
 
 

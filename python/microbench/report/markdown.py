@@ -28,8 +28,8 @@ def _section(section: Section, pictures: Mapping[str, str]) -> Iterator[str]:
     yield from (f"## {markdown_text(section.title)}", "")
     for paragraph in section.paragraphs:
         yield from (markdown_text(paragraph), "")
-    if section.points:
-        yield from (*(f"- {markdown_text(point)}" for point in section.points), "")
+    if points := (*section.points, *section.limits()):
+        yield from (*(f"- {markdown_text(point)}" for point in points), "")
     for table in section.tables:
         yield from (markdown_text(table.caption), "", *_table(table), "")
     for figure in section.figures:
@@ -37,7 +37,7 @@ def _section(section: Section, pictures: Mapping[str, str]) -> Iterator[str]:
             yield from (
                 f"![{markdown_text(figure.title)}]({pictures[figure.key]})",
                 "",
-                markdown_text(figure.caption),
+                markdown_text(f"{figure.caption} {figure.conditions}"),
                 "",
             )
         else:

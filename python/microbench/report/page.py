@@ -121,14 +121,14 @@ def _quantiles(entry: Entry) -> dict[str, Any] | None:
 def _section(section: Section) -> Iterator[str]:
     yield f'<section id="{section.key}"><h2>{_escaped(section.title)}</h2>'
     yield from (f"<p>{_escaped(paragraph)}</p>" for paragraph in section.paragraphs)
-    if section.points:
+    if points := (*section.points, *section.limits()):
         yield '<ul class="points">'
-        yield from (f"<li>{_escaped(point)}</li>" for point in section.points)
+        yield from (f"<li>{_escaped(point)}</li>" for point in points)
         yield "</ul>"
     for figure in section.figures:
         yield f"<figure><h3>{_escaped(figure.title)}</h3>"
         yield f'<div class="plot" id="plot-{figure.key}" data-figure="{figure.key}"></div>'
-        yield f"<figcaption>{_escaped(figure.caption)}</figcaption></figure>"
+        yield f"<figcaption>{_escaped(f'{figure.caption} {figure.conditions}')}</figcaption></figure>"
     if section.key == "samples" and section.figures:
         yield '<figure id="distribution"><h3>Distribution of one record</h3>'
         yield '<p class="caption" id="distribution-name"></p><div class="plot" id="distribution-plot"></div>'

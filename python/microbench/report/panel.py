@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from microbench.figures import fit, one_line
-from microbench.report.data import Entry, Report
+from microbench.report.data import Entry, Report, counted
 from microbench.report.figure import Axis, Series
 
 MODES = {"cold": "cold", "hot": "hot", "graph": "CUDA graph"}
@@ -75,17 +75,26 @@ class Panel:
         side = "" if self.side is None else f"{one_line(self.report.sides[self.side].name)}, "
         return f"{text}: {side}{one_line(self.kernel)}, {MODES.get(self.mode, one_line(self.mode))}"
 
-    def caption(self, *texts: str) -> str:
-        """``texts``, the conditions of the records, their intervals, and the limits of their sources."""
+    def texts(self, *caption: str) -> tuple[str, str, tuple[str, ...]]:
+        """A figure's caption, conditions and limits."""
+        limits = tuple(self.report.limits([entry.side for entry in self.entries()]))
+        return " ".join(filter(None, caption)), self.conditions(), limits
+
+    def conditions(self) -> str:
+        """What the records were measured on and how, and which intervals their medians have."""
         entries = self.entries()
-        conditions = "; ".join(dict.fromkeys(_conditions(entry) for entry in entries))
+        devices: dict[str, list[Entry]] = {}
+        for entry in entries:
+            devices.setdefault(one_line(self.report.sides[entry.side].device) or "unknown device", []).append(
+                entry
+            )
+        measured = "; ".join(f"{device}: {_settings(own)}" for device, own in devices.items())
         confidences = [entry.record.confidence for entry in entries]
         levels = dict.fromkeys(f"{100 * level:g} %" for level in confidences if level is not None)
         intervals = f"Intervals of the median: {', '.join(levels) or 'none'}"
         if levels and (without := confidences.count(None)):
             intervals += f"; {without} of {len(entries)} records have none"
-        limits = self.report.limits([entry.side for entry in entries])
-        return " ".join([*filter(None, texts), f"Conditions: {conditions}. {intervals}.", *limits])
+        return f"{measured}. {intervals}."
 
     def effective(self) -> str:
         """What hollow points are, where there are such."""
@@ -132,7 +141,13 @@ def rate_axis(entries: Sequence[Entry]) -> Axis:
     return Axis("FLOP/s" if entries[0].unit == "FLOP/s" else "bus bandwidth in B/s", log=True)
 
 
-def _conditions(entry: Entry) -> str:
-    record = entry.record
-    threads = f", {record.threads} thread{'s' * (record.threads != 1)}" if record.threads else ""
-    return one_line(f"{record.backend}{threads}, {MODES.get(record.mode, record.mode)}")
+def _settings(entries: Sequence[Entry]) -> str:
+    """Backend, threads, mode and precisions, each once."""
+    records = [entry.record for entry in entries]
+    columns = (
+        [record.backend for record in records],
+        [counted(record.threads, "thread") if record.threads else "threads unknown" for record in records],
+        [MODES.get(record.mode, record.mode) for record in records],
+        [record.precision for record in records],
+    )
+    return one_line(", ".join(fit("/".join(dict.fromkeys(texts)), _LEGEND_WIDTH) for texts in columns))

@@ -22,6 +22,8 @@ _WIDTH_IN = 7.0  # two columns of a paper
 _HEIGHT_IN = 3.6
 _ROW_IN = 0.15
 _LEGEND_ROW_IN = 0.16
+_NOTE_ROW_IN = 0.11
+_NOTE_WIDTH = 150
 _INK = "#333333"
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -61,11 +63,17 @@ def write(figures: Sequence[Figure], folder: Path) -> list[Path]:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         folder.mkdir(parents=True, exist_ok=True)
         for figure in figures:
+            # What must stand beside the figure is part of the picture, which is passed on without the report.
+            notes = [line for text in (figure.conditions, *figure.limits) for line in _note_lines(text)]
             canvas = Canvas(layout="constrained")
-            _draw(figure, canvas.add_subplot())
-            rows = _legend(canvas)
-            height = max(_HEIGHT_IN, 0.8 + _ROW_IN * figure.rows) + _LEGEND_ROW_IN * rows
-            canvas.set_size_inches(_WIDTH_IN, height)
+            grid = canvas.add_gridspec(2, 1)
+            plot, foot = (canvas.add_subfigure(grid[row]) for row in range(2))
+            _draw(figure, plot.add_subplot())
+            height = max(_HEIGHT_IN, 0.8 + _ROW_IN * figure.rows) + _LEGEND_ROW_IN * _legend(plot)
+            below = 0.05 + _NOTE_ROW_IN * len(notes)
+            foot.text(0.01, 1, "\n".join(notes), fontsize=5.5, color=_INK, va="top", linespacing=1.3)
+            grid.set_height_ratios((height, below))
+            canvas.set_size_inches(_WIDTH_IN, height + below)
             for suffix in FORMATS:
                 path = folder / f"{figure.key}.{suffix}"
                 canvas.savefig(
@@ -73,6 +81,10 @@ def write(figures: Sequence[Figure], folder: Path) -> list[Path]:
                 )
                 written.append(path)
     return written
+
+
+def _note_lines(text: str) -> list[str]:
+    return textwrap.wrap(text, _NOTE_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 @contextmanager
@@ -154,15 +166,15 @@ def _line(axes: Axes, series: Series) -> None:
         label="_nolegend_" if series.label else _label(series.name),
     )
     if series.label:
-        rising = series.y[0] != series.y[-1]
-        place = 0 if rising else -1
+        start = series.label_at == "start"
+        place = 0 if start else -1
         axes.annotate(
             series.label,
             (series.x[place], series.y[place]),
-            xytext=(4, -2) if rising else (-2, 2),
+            xytext=(4, -2) if start else (-2, 2),
             textcoords="offset points",
-            ha="left" if rising else "right",
-            va="top" if rising else "bottom",
+            ha="left" if start else "right",
+            va="top" if start else "bottom",
             fontsize=6.5,
             color=_INK,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -57,7 +58,7 @@ def _throughput(panel: Panel) -> Figure | None:
         panel.key("throughput"),
         "throughput",
         panel.title("Throughput"),
-        shown.caption("Rate of each problem, with its interval.", "" if named else rows, shown.effective()),
+        *shown.texts("Rate of each problem, with its interval.", "" if named else rows, shown.effective()),
         rate_axis(shown.entries()),
         Axis(
             "" if named else "problems, by number of operations",
@@ -88,7 +89,7 @@ def _cumulative(panel: Panel) -> Figure | None:
         panel.key("cumulative"),
         "cumulative",
         panel.title("Share of the time spent at or below a rate"),
-        shown.caption(
+        *shown.texts(
             "For each series the share of the total time of its records that is spent on those computed at this rate "
             "or a lower one. Series may cover different problems; see the totals."
         ),
@@ -104,12 +105,16 @@ def _violins(panel: Panel) -> Figure | None:
     if not shown.numbers:
         return None
     ticks, series = [], []
+    names = Counter((entry.problem, entry.series) for entry in known.entries())
+    processes = panel.report.processes()
     for place, (number, entry) in enumerate(zip(shown.numbers, shown.entries(), strict=True)):
         x = _logarithms(entry)
-        name = label(f"{entry.problem} {entry.series}")
+        again = names[entry.problem, entry.series] > 1
+        process = f", process {processes[entry.side, entry.process]}" if again else ""
+        name = label(f"{entry.problem} {entry.series}{process}")
         height = [float(-place)] * len(x)
         series.append(Series(name, "violin", x, height, 0, [number] * len(x), bandwidth=_bandwidth(x)))
-        below = f"{fit(one_line(entry.series), _NAME_WIDTH - 10)}, {time_text(entry.time_s)}"
+        below = f"{fit(one_line(entry.series), _NAME_WIDTH - 10)}{process}, {time_text(entry.time_s)}"
         ticks.append((float(-place), f"{fit(entry.problem, _NAME_WIDTH)}\n{below}"))
     few = len(known.numbers) == len(shown.numbers)
     chosen = (
@@ -119,7 +124,7 @@ def _violins(panel: Panel) -> Figure | None:
         panel.key("samples"),
         "samples",
         panel.title("Distribution of the samples"),
-        shown.caption(
+        *shown.texts(
             "Density and quartiles of the sampled times over their median, which stands beside the name.",
             f"{chosen} between the 5th and 95th percentile, shown from the 1st to the 99th; the extremes are in the "
             "table.",
@@ -181,7 +186,7 @@ def _in_order(panel: Panel) -> Figure | None:
         panel.key("drift"),
         "samples",
         panel.title("Samples in the order taken"),
-        shown.caption(
+        *shown.texts(
             f"{len(series)} of {len(known.numbers)} records whose times drifted, the strongest drift first: no single "
             "number describes them. In the legend the drift and the median. At most a thousand samples of each, "
             "evenly spaced."
@@ -215,7 +220,7 @@ def _workspace(panel: Panel) -> Figure | None:
         panel.key("workspace"),
         "workspace",
         panel.title("Time against workspace"),
-        shown.caption(
+        *shown.texts(
             "Problems for which algorithms differ in workspace. Filled: nothing measured solves the same problem in "
             "the same precision both faster and with less workspace."
         ),
@@ -263,7 +268,7 @@ def _energy(panel: Panel) -> Figure | None:
         panel.key("energy"),
         "energy",
         panel.title("Energy"),
-        shown.caption("Energy of one execution over its median time."),
+        *shown.texts("Energy of one execution over its median time."),
         Axis("median time", log=True, suffix="s"),
         Axis("energy of one execution", log=True, suffix="J"),
         tuple(shown.points(lambda entry: entry.time_s, lambda entry: entry.energy_j, hollow=lambda _: False)),

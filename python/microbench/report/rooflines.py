@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from microbench.report.data import Entry
@@ -9,9 +10,14 @@ from microbench.report.figure import Axis, Figure, Series
 from microbench.report.panel import Panel
 from microbench.roofline import Ceiling
 
+_ROOM = 0.4  # of the axis, which a name before the upper end of a rising line takes at most
 _LINES = (
     "Lines are roofs: the best of a probe's repetitions, dashed where computed from the device's description; a band "
     "reaches down to the lower end of the 99 % interval of the probe's median."
+)
+_ABOVE = (
+    "Points above every memory roof: their operands came from a cache nearer to the cores, whose bandwidth was not "
+    "measured."
 )
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1.0, ""))
 
@@ -27,6 +33,10 @@ def roofline(panel: Panel) -> Figure | None:
     )
     roofs = _roofs(panel, entries)
     intensities = [entry.intensity or 0.0 for entry in entries]
+    memory = max((roof.per_s for roof in roofs if roof.bounds == "memory"), default=None)
+    above = memory and any(
+        not entry.effective and (entry.rate or 0.0) > memory * (entry.intensity or 0.0) for entry in entries
+    )
     missing = ""
     if not roofs:
         missing = "No ceiling of this device is known."
@@ -36,10 +46,11 @@ def roofline(panel: Panel) -> Figure | None:
         panel.key("roofline"),
         "roofline",
         panel.title("Roofline"),
-        shown.caption(
+        *shown.texts(
             "Rate over arithmetic intensity at compulsory traffic (inputs read once, outputs written once).",
             _LINES if roofs else "",
             missing,
+            _ABOVE if above else "",
             shown.effective(),
         ),
         Axis("arithmetic intensity in FLOP/byte", log=True, plain=True),
@@ -65,21 +76,40 @@ def _lines(roofs: Sequence[Ceiling], low: float, high: float) -> list[Series]:
     memory = max((roof.per_s for roof in roofs if roof.bounds == "memory"), default=None)
     # Room for the roofs' names beside the points.
     left, right = low / 2, 1.5 * high * (high / low) ** 0.25
+    lowest = min((roof.per_s for roof in roofs if roof.bounds == "memory"), default=None)
     lines = []
     for roof in roofs:
         begin, end = left, right
+        # Only below the lowest of memory's roofs and above the highest is there room for a name beside a rising line.
+        at_start = roof.bounds == "memory" and roof.per_s == lowest
         if roof.bounds == "compute":
             begin = min(max(left, roof.per_s / memory), right / 2) if memory else left
         elif compute:
             end = min(right, compute / roof.per_s)
         if end <= begin:
             continue
+        named = (
+            roof.bounds == "compute"
+            or at_start
+            or (roof.per_s == memory and math.log(end / begin) > _ROOM * math.log(right / left))
+        )
         x = (begin, end)
         interval = roof.interval
         band = [] if interval is None else [_height(roof, min(interval[0], roof.per_s), place) for place in x]
         name = f"{roof.unit} {_amount(roof)}" + " (theoretical)" * (roof.origin == "theoretical")
         y = [_height(roof, roof.per_s, place) for place in x]
-        lines.append(Series(name, "line", x, y, dashed=roof.origin == "theoretical", label=name, band=band))
+        lines.append(
+            Series(
+                name,
+                "line",
+                x,
+                y,
+                dashed=roof.origin == "theoretical",
+                label=name if named else "",
+                label_at="start" if at_start else "end",
+                band=band,
+            )
+        )
     return lines
 
 

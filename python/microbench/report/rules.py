@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from microbench.comparison.judging import CONFIDENCE
 from microbench.report.data import Entry, Report, totals
+from microbench.stats import minimum_samples
 from microbench.store import RunInfo
 
 State = Literal["met", "not met", "not applicable"]
@@ -22,9 +24,17 @@ _SKEWED = 0.05
 _SET_UP = (
     "processor.model_name",
     "processor.cores",
+    "processor.microcode",
     "caches",
+    "clock.driver",
+    "clock.governor",
+    "clock.boost",
+    "clock.base_mhz",
     "clock.hardware_maximum_mhz",
     "memory.total_bytes",
+    "memory.transparent_huge_pages",
+    "system.product",
+    "system.firmware",
     "system.kernel_release",
     "system.distribution",
     "build.compiler",
@@ -86,8 +96,13 @@ def _subset(report: Report, _: list[Entry]) -> _Judged:
                 )
             why = info.plan.get("chosen_by")
             threads = info.plan.get("threads")
+            cores = (info.environment.get("processor") or {}).get("cores")
             if not why or not threads:
                 missing.append(f"{side.name}: it is not recorded how problems and processors were chosen")
+            elif cores and threads < cores:
+                missing.append(
+                    f"{side.name}: {info.kernel} used {threads} of {cores} cores, and no reason is recorded"
+                )
             else:
                 left_out = info.plan.get("left_out") or 0
                 where = " ".join(str(part) for part in info.options.get("where") or ())
@@ -129,12 +144,20 @@ def _intervals(report: Report, timed: list[Entry]) -> _Judged:
         if single
         else f" {len(processes)} processes measured."
     )
-    return _all(
+    sums = [total for total in totals(report) if len(total.problems) > 1]
+    bounded = sum(total.interval is not None for total in sums)
+    state, evidence = _all(
         found,
         timed,
         "have an interval of the median from order statistics; times are taken as nondeterministic",
         note,
     )
+    if sums:
+        evidence += (
+            f" {bounded} of {len(sums)} totals of several problems have an interval, which needs "
+            f"{minimum_samples(CONFIDENCE)} processes."
+        )
+    return "not met" if bounded < len(sums) else state, evidence
 
 
 def _normality(_: Report, timed: list[Entry]) -> _Judged:

@@ -12,10 +12,12 @@ from microbench.report.figure import Figure
 from microbench.report.rules import rules
 from microbench.report.tables import Table
 
+_ROWS = 30  # of a table of a study
+
 
 @dataclass(frozen=True)
 class Section:
-    """One section: paragraphs, then points of a list, tables and figures."""
+    """One section: paragraphs, then points of a list and the limits of its figures, tables and figures."""
 
     key: str
     title: str
@@ -23,6 +25,10 @@ class Section:
     points: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+
+    def limits(self) -> tuple[str, ...]:
+        """Those of its figures, each once."""
+        return tuple(dict.fromkeys(limit for figure in self.figures for limit in figure.limits))
 
 
 def title(report: Report) -> str:
@@ -74,6 +80,7 @@ def sections(report: Report, figures: Sequence[Figure]) -> list[Section]:
         of("samples", "Distribution of the samples", "No record has two samples or more."),
         of("workspace", "Time against workspace", "No problem was measured with different workspaces."),
         of("energy", "Energy", "No energy was measured."),
+        *_studies(report),
         Section(
             "failures",
             "Unstable and failed records",
@@ -89,3 +96,30 @@ def sections(report: Report, figures: Sequence[Figure]) -> list[Section]:
         ),
         Section("rules", "The twelve rules of Hoefler & Belli", tables=(judged,)),
     ]
+
+
+def _studies(report: Report) -> list[Section]:
+    """What runs of convolution say of their algorithms; fronts are drawn as time against workspace."""
+    found = []
+    for place, (side, study) in enumerate(report.studies, start=1):
+        name = f": {one_line(report.sides[side].name)}" if len(report.studies) > 1 else ""
+        shown = (
+            tables.plain(f"study-{place}-{table.key}", *_shortened(table.caption, table.rows, table.headings))
+            for table in study.tables
+            if table.key != "fronts"
+        )
+        found.append(Section(f"study-{place}", f"{study.title}{name}", study.findings, tables=tuple(shown)))
+    return found
+
+
+def _shortened(
+    caption: str, rows: Sequence[tuple[str, ...]], headings: Sequence[str]
+) -> tuple[str, Sequence[str], list[tuple[str, ...]]]:
+    """Caption, headings and the first rows, each with the layer's name, which a study writes in the first row only."""
+    more = (
+        f" The first {_ROWS} of {len(rows)} rows; the command study shows all." if len(rows) > _ROWS else ""
+    )
+    full: list[tuple[str, ...]] = []
+    for name, *rest in rows[:_ROWS]:
+        full.append((name or full[-1][0], *rest))
+    return caption + more, headings, full

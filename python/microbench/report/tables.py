@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from microbench.comparison.judging import CONFIDENCE
 from microbench.environment import describe, warnings
 from microbench.environment.text import size_text
 from microbench.figures import error_text, fit, library_title, number_text, one_line, percent_text, time_text
-from microbench.report.data import Entry, Report, totals
+from microbench.report.data import Entry, Interval, Report, Total, counted, totals
+from microbench.stats import minimum_samples
 from microbench.summarise import Tally
 from microbench.topology import format_cpu_list
 
@@ -96,7 +98,7 @@ def _of_summary(name: str) -> Callable[[Entry], float | None]:
 def records(report: Report) -> Table:
     """Every record; factors that all share are in the caption."""
     entries = report.entries
-    processes = _processes(entries)
+    processes = report.processes()
     factors = {
         "run": _word("run", lambda entry: report.sides[entry.side].name),
         "kernel": _word("kernel", lambda entry: entry.record.kernel),
@@ -171,18 +173,11 @@ def _rate_in(unit: str) -> Callable[[Entry], float | None]:
     return lambda entry: entry.rate if entry.unit == unit else None
 
 
-def _processes(entries: Sequence[Entry]) -> dict[tuple[int, tuple[int, int]], int]:
-    """The processes of each side, numbered from 1."""
-    numbers: dict[tuple[int, tuple[int, int]], int] = {}
-    for entry in entries:
-        if (entry.side, entry.process) not in numbers:
-            numbers[entry.side, entry.process] = 1 + sum(side == entry.side for side, _ in numbers)
-    return numbers
-
-
 def _notes(entry: Entry) -> str:
     executions, count = entry.record.samples_per_batch, len(entry.record.warnings)
-    notes = [f"samples are means of {executions}"] * (executions > 1) + [f"{count} warnings"] * (count > 0)
+    notes = [f"samples are means of {executions}"] * (executions > 1) + [counted(count, "warning")] * (
+        count > 0
+    )
     return ", ".join(notes)
 
 
@@ -232,21 +227,27 @@ def sums(report: Report) -> Table:
     headings = (
         Column("kernel, mode", "panel"),
         Column("series", "series"),
+        Column("precision", "precision"),
+        Column("threads", "threads"),
         Column("problems", "problems", True),
         Column("sum of times", "seconds", True),
         Column("GFLOP/s", "rate_per_s", True),
         Column("harmonic mean, GFLOP/s", "harmonic_mean_per_s", True),
         Column("%peak", "share_of_peak", True),
+        Column("intervals", "intervals"),
     )
     rows = tuple(
         (
             Cell.of(", ".join(total.panel)),
             Cell.of(f"{total.series} (effective)" if total.effective else total.series),
+            Cell.of(total.precision),
+            Cell.of(total.threads),
             Cell(str(len(total.problems)), float(len(total.problems))),
-            Cell(time_text(total.seconds), total.seconds),
-            Cell(_giga(total.rate), total.rate),
-            Cell(_giga(total.harmonic_mean), total.harmonic_mean),
-            Cell(percent_text(total.peak_share), total.peak_share),
+            _bounded(total.seconds, total.interval, time_text),
+            _bounded(total.rate, total.rate_interval, _giga),
+            _bounded(total.harmonic_mean, total.harmonic_mean_interval, _giga),
+            _bounded(total.peak_share, total.peak_share_interval, percent_text),
+            Cell.of(_processes_text(total)),
         )
         for total in found
     )
@@ -257,12 +258,29 @@ def sums(report: Report) -> Table:
     }
     caption = (
         "Sum of the times of all problems of a series (of several processes the median); rate in GFLOP/s as total work "
-        "over total time; harmonic mean of the rates; %peak: time at the measured compute peak over the time taken."
+        "over total time; harmonic mean of the rates; %peak: time at the measured compute peak over the time taken. "
+        "In brackets the interval of the median of these figures over the processes that measured every problem."
     )
     if unequal:
         names = "; ".join(sorted(", ".join(panel) for panel in unequal))
         caption += f" Series of {names} are not over the same problems: their totals do not compare."
     return Table("totals", " ".join([caption, *report.limits()]), headings, rows)
+
+
+def _bounded(value: float | None, interval: Interval | None, text: Callable[[float | None], str]) -> Cell:
+    """``value`` with its interval in brackets, where it has one."""
+    ends = "" if interval is None else f" [{text(interval[0])}, {text(interval[1])}]"
+    return Cell(text(value) + ends, value)
+
+
+def _processes_text(total: Total) -> str:
+    """The intervals' confidence, or why there are none."""
+    measured = counted(total.processes, "process", "processes")
+    if total.interval is not None:
+        return f"{100 * CONFIDENCE:g} %, {measured}"
+    if not total.processes:
+        return "none: no process measured every problem"
+    return f"none: {measured} of the {minimum_samples(CONFIDENCE)} needed"
 
 
 def environment(report: Report) -> Table:
