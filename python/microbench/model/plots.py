@@ -110,7 +110,10 @@ def _texts(report: Report) -> tuple[str, str, tuple[str, ...]]:
         )
     )
     devices = ", ".join(device.name for device in report.data.devices)
-    conditions = f"{len(observations)} times of {devices}; modes: {modes}; precisions: {precisions}; threads: {threads}."
+    conditions = (
+        f"{len(observations)} times of {devices}; "
+        f"modes: {modes}; precisions: {precisions}; threads: {threads}."
+    )
     limits = [f"{name}: {text}" for name, texts in report.data.limits.items() for text in texts]
     return "", one_line(conditions), tuple(map(one_line, limits))
 

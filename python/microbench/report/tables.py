@@ -224,30 +224,35 @@ def overview(report: Report) -> Table:
 def sums(report: Report) -> Table:
     """Totals of the series: times are added, work is divided by time; ratios are never averaged."""
     found = totals(report)
+    words: dict[str, Callable[[Total], str]] = {
+        "kernel, mode": lambda total: ", ".join(total.panel),
+        "series": lambda total: f"{total.series} (effective)" if total.effective else total.series,
+        "precision": lambda total: total.precision,
+        "threads": lambda total: total.threads,
+        "intervals": _processes_text,
+    }
+    shared = {
+        name: text(found[0])
+        for name, text in words.items()
+        if name != "series" and len({text(total) for total in found}) == 1
+    }
+    named = [name for name in words if name not in shared]
     headings = (
-        Column("kernel, mode", "panel"),
-        Column("series", "series"),
-        Column("precision", "precision"),
-        Column("threads", "threads"),
+        *(Column(name, name) for name in named),
         Column("problems", "problems", True),
         Column("sum of times", "seconds", True),
         Column("GFLOP/s", "rate_per_s", True),
         Column("harmonic mean, GFLOP/s", "harmonic_mean_per_s", True),
         Column("%peak", "share_of_peak", True),
-        Column("intervals", "intervals"),
     )
     rows = tuple(
         (
-            Cell.of(", ".join(total.panel)),
-            Cell.of(f"{total.series} (effective)" if total.effective else total.series),
-            Cell.of(total.precision),
-            Cell.of(total.threads),
+            *(Cell.of(words[name](total)) for name in named),
             Cell(str(len(total.problems)), float(len(total.problems))),
             _bounded(total.seconds, total.interval, time_text),
             _bounded(total.rate, total.rate_interval, _giga),
             _bounded(total.harmonic_mean, total.harmonic_mean_interval, _giga),
             _bounded(total.peak_share, total.peak_share_interval, percent_text),
-            Cell.of(_processes_text(total)),
         )
         for total in found
     )
@@ -256,7 +261,7 @@ def sums(report: Report) -> Table:
         for total in found
         if any(total.panel == o.panel and total.problems != o.problems for o in found)
     }
-    caption = (
+    caption = (f"{'; '.join(f'{name}: {text}' for name, text in shared.items())}. " if shared else "") + (
         "Sum of the times of all problems of a series (of several processes the median); rate in GFLOP/s as total work "
         "over total time; harmonic mean of the rates; %peak: time at the measured compute peak over the time taken. "
         "In brackets the interval of the median of these figures over the processes that measured every problem."
