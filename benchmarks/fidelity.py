@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -25,6 +26,7 @@ from tabulate import tabulate
 
 import microbench
 from microbench.backends import backend
+from microbench.kernels.gemm import GemmProblem
 from microbench.measuring import wake_and_bind
 from microbench.pinning import Pinning, openmp_binding
 from microbench.topology import physical_cores
@@ -71,7 +73,7 @@ def measure_pair(
     module: Any = importlib.import_module(chosen.module)
     problem: dict[str, int | bool | str]
     if kernel == "gemm":
-        problem = dict(zip("mnk", size, strict=True)) | {"a_transposed": False, "b_transposed": False}
+        problem = dataclasses.asdict(GemmProblem(*size))
         names = ("a", "b", "c")
     else:
         n, c, pixels, k, filter_size = size
