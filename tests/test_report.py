@@ -182,6 +182,17 @@ def test_each_source_has_a_roofline_of_its_own(tmp_path: Path) -> None:
     assert "No ceiling of this device is known" in drawn[0].caption
 
 
+def test_roofs_of_runs_with_different_threads_say_so(tmp_path: Path) -> None:
+    for threads in (1, 2):
+        rates = {"compute_flops_per_s": {"fp32": {"best": 1e11 * threads, "samples": []}}, "threads": threads}
+        made = f"2025-01-0{threads}T00:00:00+00:00"
+        run(tmp_path / f"runs/{threads}", measured(threads=threads), ceilings=rates, created=made)
+    (figure,) = [
+        each for each in figures(collect([load(str(tmp_path / "runs"))])) if each.section == "roofline"
+    ]
+    assert "different threads (1, 2)" in figure.caption
+
+
 def test_roofs_meet_and_bound_what_was_measured(tmp_path: Path) -> None:
     peaks = {
         "compute_flops_per_s": {"fp32": {"best": 2.5e11}, "int8": {"best": 1e12}},
@@ -455,6 +466,8 @@ def test_what_algorithms_cost_is_a_section(tmp_path: Path) -> None:
     source = run(tmp_path / "conv", *records, kernel="conv")
     found = {section.title: section for section in sections(collect([source]), [])}
     assert found["Algorithms and workspace"].tables
+    assert rule(source, 4)[0] == "not met"  # the study shows a median of ratios
+    assert "beside both" in rule(source, 1)[1]
     plain = run(tmp_path / "one", records[0], kernel="conv")
     assert "Algorithms and workspace" not in {section.title for section in sections(collect([plain]), [])}
 

@@ -49,6 +49,7 @@ def roofline(panel: Panel) -> Figure | None:
         *shown.texts(
             "Rate over arithmetic intensity at compulsory traffic (inputs read once, outputs written once).",
             _LINES if roofs else "",
+            _of_threads(panel, entries) if roofs else "",
             missing,
             _ABOVE if above else "",
             shown.effective(),
@@ -56,6 +57,19 @@ def roofline(panel: Panel) -> Figure | None:
         Axis("arithmetic intensity in FLOP/byte", log=True, plain=True),
         Axis("FLOP/s", log=True),
         (*_lines(roofs, min(intensities), max(intensities)), *series),
+    )
+
+
+def _of_threads(panel: Panel, entries: Sequence[Entry]) -> str:
+    """Whose roofs are drawn, where runs with different numbers of threads were joined."""
+    infos = panel.report.sides[entries[0].side].infos
+    threads = {info.ceilings.get("threads") for info in infos if info.kernel == panel.kernel}
+    if len(threads) < 2:
+        return ""
+    numbers = ", ".join(sorted(str(number or "unknown") for number in threads))
+    return (
+        f"Roofs are the highest of runs with different threads ({numbers}); %peak and %roof of a record are of its own "
+        "run's."
     )
 
 

@@ -74,14 +74,19 @@ def _all(found: Sequence[Entry], timed: Sequence[Entry], what: str, extra: str =
     return state, f"{len(found)} of {len(timed)} records with a time {what}.{extra}"
 
 
-def _base_case(_: Report, timed: list[Entry]) -> _Judged:
+def _base_case(report: Report, timed: list[Entry]) -> _Judged:
     shares = [entry for entry in timed if entry.peak_share is not None]
-    if not shares:
+    if not shares and not report.studies:
         return "not applicable", "No speed-up and no share of a peak is shown."
+    shown = (
+        "Ratios of the study of algorithms stand beside both of their times, and each table names what is divided."
+        if report.studies
+        else "No speed-up is shown."
+    )
     return (
         "met",
-        f"No speed-up is shown. {len(shares)} shares of a peak stand beside their absolute times; their base, the "
-        "measured peak, is among the ceilings.",
+        f"{shown} {len(shares)} shares of a peak stand beside their absolute times; their base, the measured peak, is "
+        "among the ceilings.",
     )
 
 
@@ -131,6 +136,12 @@ def _ratios(report: Report, _: list[Entry]) -> _Judged:
     found = totals(report)
     if not found:
         return "not applicable", "Nothing is summarised."
+    if any(table.key == "regret" for _, study in report.studies for table in study.tables):
+        return (
+            "not met",
+            "The study of algorithms gives the median and the worst of its layers' ratios, as their distribution; the "
+            "ratio of the added times, which answers for all layers, stands beside them.",
+        )
     shares = sum(total.peak_share is not None for total in found)
     return "met", f"{shares} shares of a peak are ratios of added times; no mean of ratios is shown."
 
