@@ -31,7 +31,8 @@ environment() {
   if [ -n "$wheels" ]; then
     pip install --quiet --no-index --find-links "$wheels" --no-deps "$wheels"/*.whl
   else
-    pip install --quiet pybind11 msgspec rich tabulate ml_dtypes scipy pandas scipy-openblas32 nvidia-ml-py pytest
+    pip install --quiet pybind11 msgspec rich tabulate ml_dtypes scipy pandas scipy-openblas32 nvidia-ml-py pytest \
+      mpi4py mpich
   fi
 }
 
@@ -58,7 +59,8 @@ step environment 60 bash -euc environment
 step compile 90 bash -euc compile
 export PYTHONPATH=$package
 step device 30 python -m microbench device
-step tests 120 python -m pytest -p no:cacheprovider -q -rs tests/gpu
+step tests 120 python -m pytest -p no:cacheprovider -q -rs tests/gpu --ignore tests/gpu/test_nccl_device.py
+step nccl 120 python -m pytest -p no:cacheprovider -q -rs tests/gpu/test_nccl_device.py
 if command -v compute-sanitizer >/dev/null; then
   step sanitizer 60 compute-sanitizer --error-exitcode 9 \
     python -m pytest -p no:cacheprovider -q tests/gpu -k "every_transposition and cublaslt and fp16"
@@ -68,6 +70,10 @@ measure gemm-8192 40 gemm --problem m=8192,n=8192,k=8192 --precision bf16 --libr
 measure gemm-fp16 60 gemm --precision fp16 --library cublaslt --max-time 1 --time-budget 50
 measure conv-fp16 60 conv --precision fp16 --library cudnn --max-time 1 --time-budget 50
 measure rnn-fp16 60 rnn --precision fp16 --library cudnn --max-time 1 --time-budget 50
+
+gpus=$(nvidia-smi -L | grep -c '^GPU ')
+step allreduce-nccl 60 mpiexec -n "$gpus" python -m microbench allreduce --library nccl --min-bytes 8 --max-bytes 256MiB \
+  --factor 4 --max-time 1 --output "$output/allreduce-nccl"
 
 # Lines for docs/verified.md.
 python - "$output" <<'PYTHON'
@@ -81,11 +87,12 @@ from microbench.backends import cuda
 output = Path(sys.argv[1])
 libraries = ", ".join(f"{n} {s.facts['version']}" for n in cuda.LIBRARIES if not (s := cuda.library_status(n)).missing)
 device, today = cuda.device().get("name", "no device"), datetime.date.today().isoformat()
-for name in ("tests", "sanitizer"):
+for name in ("tests", "nccl", "sanitizer"):
     log = output / f"{name}.log"
     last = log.read_text().strip().splitlines()[-1:] if log.is_file() else []
     said = re.sub(r"[=]+", "", last[0]).strip() if last else "did not run"
-    print(f"| `tests/gpu`{' under compute-sanitizer' if name == 'sanitizer' else ''} | {device} | {libraries} "
+    which = {"tests": "", "nccl": ", NCCL", "sanitizer": " under compute-sanitizer"}[name]
+    print(f"| `tests/gpu`{which} | {device} | {libraries} "
           f"| {today}: {said} |")
 PYTHON
 exit $failed

@@ -47,6 +47,7 @@ endfunction()
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
   kernels/common/cuda/*.cpp kernels/*/cu*.cpp)
+list(FILTER cuda_sources EXCLUDE REGEX "/nccl[^/]*$")  # part of the collectives: see mpi.cmake
 file(GLOB cuda_kernels CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} kernels/common/cuda/*.cu kernels/*/*.cu)
 set(cuda_common kernels/common/face.cpp kernels/common/registry.cpp)
 

@@ -11,6 +11,7 @@ import pytest
 
 import collectives
 import test_cli
+from fixtures.fake_cuda import FakeCuda
 from fixtures.installations import installation
 from microbench.network.machine import MACHINES
 from microbench.store import RunWriter
@@ -85,7 +86,10 @@ def test_commands_of_the_docs_work(command: str, tmp_path: Path) -> None:
         few = ["--min-time", "0", "--max-time", "0.05", "--max-samples", "8", "--max-bytes", "1KiB"]
         words += few if "--min-bytes" in words else few[:-2]
         words += ["--where", "elements<=1000000"] if "gradients" in words else []
-        process = installation("mpich").run(2, "-m", "microbench", *words, cwd=tmp_path, timeout=200)
+        fake: dict[str, str] = {}
+        if "nccl" in words:
+            fake = {**FakeCuda.built().environment(tmp_path), "FAKE_CUDA_DEVICES": "2"}
+        process = installation("mpich").run(2, "-m", "microbench", *words, cwd=tmp_path, timeout=200, **fake)
         assert process.returncode in (0, 1), process.stderr
         assert "Traceback" not in process.stderr
         return

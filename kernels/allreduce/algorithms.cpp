@@ -65,8 +65,7 @@ class TwoLevel final : public Allreduce {
       : Allreduce(setup),
         rows_(rows.size()),
         row_(setup.communicator, setup.type, combine(), row_of(rows, setup.communicator.rank)),
-        column_(setup.communicator, setup.type, combine(),
-                column(rows, static_cast<std::size_t>(row_.place()))) {}
+        column_(setup.communicator, setup.type, combine(), column_of(rows, setup.communicator.rank)) {}
 
   static std::vector<std::vector<int>> square(const Communicator& communicator) {
     int height = 1;
@@ -79,20 +78,6 @@ class TwoLevel final : public Allreduce {
     std::vector<std::vector<int>> rows(static_cast<std::size_t>(height));
     for (int rank = 0; rank < communicator.size; ++rank) {
       rows[static_cast<std::size_t>(rank * height / communicator.size)].push_back(rank);
-    }
-    return rows;
-  }
-
-  static std::vector<std::vector<int>> by_node(const Setup& setup) {
-    std::vector<std::vector<int>> rows;
-    for (std::size_t rank = 0; rank < setup.nodes.size(); ++rank) {
-      const auto node = static_cast<std::size_t>(setup.nodes[rank]);
-      if (node >= rows.size()) rows.resize(node + 1);
-      rows[node].push_back(static_cast<int>(rank));
-    }
-    if (rows.size() == 1) throw Unsupported("all ranks are on one node: there is no second level");
-    for (const auto& row : rows) {
-      if (row.size() != rows[0].size()) throw Unsupported("the nodes have different numbers of ranks");
     }
     return rows;
   }
@@ -112,17 +97,6 @@ class TwoLevel final : public Allreduce {
   std::int64_t workspace_bytes() const override { return row_.workspace_bytes() + column_.workspace_bytes(); }
 
  private:
-  static std::vector<int> row_of(const std::vector<std::vector<int>>& rows, int rank) {
-    return *std::find_if(rows.begin(), rows.end(), [rank](const std::vector<int>& row) {
-      return std::find(row.begin(), row.end(), rank) != row.end();
-    });
-  }
-  static std::vector<int> column(const std::vector<std::vector<int>>& rows, std::size_t place) {
-    std::vector<int> ranks;
-    for (const auto& row : rows) ranks.push_back(row[place]);
-    return ranks;
-  }
-
   std::size_t rows_;
   Ring row_;
   Ring column_;
@@ -259,7 +233,7 @@ class Tree final : public Allreduce {
 
 // Up to so many bytes few long steps cost less than many short ones. Where recursive doubling and
 // Rabenseifner's algorithm cross depends on the machine; this is a guess for the ranks of one node.
-constexpr std::int64_t kShortMessage = 16 << 10;
+constexpr std::int64_t kShortMessage = 64 << 10;
 
 }  // namespace
 
@@ -276,7 +250,7 @@ std::unique_ptr<Measured> open_allreduce(const Setup& setup) {
   if (name == "rabenseifner") return std::make_unique<Rabenseifner>(setup);
   if (name == "tree") return std::make_unique<Tree>(setup);
   if (name == "torus_2d") return std::make_unique<TwoLevel>(setup, TwoLevel::square(setup.communicator));
-  if (name == "hierarchical") return std::make_unique<TwoLevel>(setup, TwoLevel::by_node(setup));
+  if (name == "hierarchical") return std::make_unique<TwoLevel>(setup, ranks_by_node(setup));
   throw Unsupported("no all-reduce algorithm '" + name + "'");
 }
 

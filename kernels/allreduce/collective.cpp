@@ -17,20 +17,53 @@ bool broadcasts(const std::string& kernel) { return kernel == "broadcast"; }
 
 }  // namespace
 
-Measured::Measured(const Setup& setup)
+Measured::Measured(const Setup& setup, std::int64_t padding)
     : setup_(setup),
       contributed_(gathers(setup.kernel) ? share() : setup.elements),
       received_(scatters(setup.kernel) ? share() : setup.elements),
       input_offset_(gathers(setup.kernel) && setup.in_place ? setup.communicator.rank * share() : 0),
+      // In place MPI leaves a rank's share of a reduce-scatter where the buffer begins, NCCL where the share
+      // lies in it.
+      output_offset_(scatters(setup.kernel) && setup.in_place && setup.library == "nccl"
+                         ? setup.communicator.rank * share()
+                         : 0),
       send_(setup.type, setup.in_place || broadcasts(setup.kernel) ? 0 : contributed_),
-      receive_(setup.type, setup.in_place ? std::max(contributed_, received_) : received_) {}
+      receive_(setup.type, setup.in_place ? std::max(contributed_, received_) : received_) {
+  if (setup.device == nullptr) return;
+  device_send_ = setup.device->allocate(shared() ? 0 : send_.bytes() + padding * item());
+  device_receive_ = setup.device->allocate(receive_.bytes() + padding * item());
+}
 
 Measured::Part Measured::input() {
-  Buffer& buffer = send_.elements() > 0 ? send_ : receive_;
+  Buffer& buffer = shared() ? receive_ : send_;
   return {buffer.as<unsigned char>() + input_offset_ * item(), contributed_};
 }
 
-Measured::Part Measured::output() { return {receive_.as<unsigned char>(), received_}; }
+Measured::Part Measured::output() {
+  return {receive_.as<unsigned char>() + output_offset_ * item(), received_};
+}
+
+unsigned char* Measured::source() {
+  if (setup_.device == nullptr) return input().data;
+  const auto& memory = shared() ? device_receive_ : device_send_;
+  return static_cast<unsigned char*>(memory.get()) + input_offset_ * item();
+}
+
+unsigned char* Measured::target() {
+  if (setup_.device == nullptr) return output().data;
+  return static_cast<unsigned char*>(device_receive_.get()) + output_offset_ * item();
+}
+
+void Measured::upload() {
+  if (setup_.device == nullptr) return;
+  if (!shared()) setup_.device->upload(device_send_.get(), send_.data(), send_.bytes());
+  setup_.device->upload(device_receive_.get(), receive_.data(), receive_.bytes());
+}
+
+void Measured::download() {
+  if (setup_.device == nullptr) return;
+  setup_.device->download(receive_.data(), device_receive_.get(), receive_.bytes());
+}
 
 const char* transfer_type(ElementType type) {
   switch (type) {
@@ -120,6 +153,34 @@ std::vector<int> all_ranks(const Communicator& communicator) {
   return ranks;
 }
 
+std::vector<std::vector<int>> ranks_by_node(const Setup& setup) {
+  std::vector<std::vector<int>> rows;
+  for (std::size_t rank = 0; rank < setup.nodes.size(); ++rank) {
+    const auto node = static_cast<std::size_t>(setup.nodes[rank]);
+    if (node >= rows.size()) rows.resize(node + 1);
+    rows[node].push_back(static_cast<int>(rank));
+  }
+  if (rows.size() == 1) throw Unsupported("all ranks are on one node: there is no second level");
+  for (const auto& row : rows) {
+    if (row.size() != rows[0].size()) throw Unsupported("the nodes have different numbers of ranks");
+  }
+  return rows;
+}
+
+std::vector<int> row_of(const std::vector<std::vector<int>>& rows, int rank) {
+  return *std::find_if(rows.begin(), rows.end(), [rank](const std::vector<int>& row) {
+    return std::find(row.begin(), row.end(), rank) != row.end();
+  });
+}
+
+std::vector<int> column_of(const std::vector<std::vector<int>>& rows, int rank) {
+  const std::vector<int> row = row_of(rows, rank);
+  const auto place = std::find(row.begin(), row.end(), rank) - row.begin();
+  std::vector<int> ranks;
+  for (const auto& each : rows) ranks.push_back(each[static_cast<std::size_t>(place)]);
+  return ranks;
+}
+
 Participants::Participants(const Communicator& communicator) : count(1) {
   while (2 * count <= communicator.size) count *= 2;
   extra = communicator.size - count;
@@ -134,6 +195,7 @@ std::unique_ptr<Measured> open(const Setup& setup) {
     if (setup.algorithm != "auto") throw Unsupported("the MPI library chooses its algorithm: ask for auto");
     return open_library(setup);
   }
+  if (setup.library == "nccl") return setup.device->open(setup);
   if (setup.form != "blocking") {
     throw Unsupported("the algorithms over point-to-point messages are blocking only");
   }
@@ -144,6 +206,10 @@ std::unique_ptr<Measured> open(const Setup& setup) {
 
 std::vector<std::string> lossless_algorithms(const std::string& kernel, const std::string& library) {
   if (library == "mpi") return {"auto"};
+  if (library == "nccl") {
+    return kernel == "allreduce" ? std::vector<std::string>{"auto", "hierarchical"}
+                                 : std::vector<std::string>{"auto"};
+  }
   if (kernel == "allreduce") {
     return {"ring", "recursive_doubling", "rabenseifner", "tree", "torus_2d", "hierarchical"};
   }

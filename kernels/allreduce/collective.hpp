@@ -11,6 +11,24 @@
 
 namespace microbench::mpi {
 
+class Measured;
+struct Setup;
+
+// Memory that is not the host's, and the collectives of the library that comes with it.
+class Device {
+ public:
+  Device() = default;
+  Device(const Device&) = delete;  // buffers point to it
+  Device& operator=(const Device&) = delete;
+  virtual ~Device() = default;
+
+  virtual std::shared_ptr<void> allocate(std::int64_t bytes) = 0;
+  // Both return when the data are there.
+  virtual void upload(void* device, const void* host, std::int64_t bytes) = 0;
+  virtual void download(void* host, const void* device, std::int64_t bytes) = 0;
+  virtual std::unique_ptr<Measured> open(const Setup& setup) = 0;
+};
+
 // Everything that chooses one collective. `elements` are those of the largest buffer of one rank, as
 // nccl-tests counts them, and a multiple of the number of ranks where each rank has a share of it.
 struct Setup {
@@ -25,20 +43,26 @@ struct Setup {
   std::string form;  // blocking, nonblocking, persistent
   int root;
   std::vector<int> nodes;  // the node of each rank
+  Device* device;          // where the collective's buffers lie; null: in the host's memory
 };
 
 // A collective with its buffers, and what is to be known of it.
 class Measured : public Collective {
  public:
-  explicit Measured(const Setup& setup);
+  // On a device, `padding` elements more than asked for can be reached behind each buffer.
+  explicit Measured(const Setup& setup, std::int64_t padding = 0);
 
-  // What this rank contributes and what it gets, in elements; they are the same memory where in place.
+  // What this rank contributes and what it gets, in elements, in the host's memory; they are the same memory
+  // where in place.
   struct Part {
     unsigned char* data;
     std::int64_t elements;
   };
   Part input();
   Part output();
+  // Brings to the device what was written to them, and back what the collective left there.
+  void upload();
+  void download();
 
   virtual std::string implementation() const = 0;
   virtual std::int64_t workspace_bytes() const { return 0; }
@@ -48,14 +72,22 @@ class Measured : public Collective {
   const Communicator& communicator() const { return setup_.communicator; }
   std::int64_t share() const { return setup_.elements / setup_.communicator.size; }
   std::int64_t item() const { return element_bytes(setup_.type); }
+  // input() and output() where the collective finds them: on the device, where there is one.
+  unsigned char* source();
+  unsigned char* target();
 
  private:
+  bool shared() const { return send_.elements() == 0; }
+
   Setup setup_;
   std::int64_t contributed_;
   std::int64_t received_;
   std::int64_t input_offset_;
+  std::int64_t output_offset_;
   Buffer send_;
   Buffer receive_;
+  std::shared_ptr<void> device_send_;
+  std::shared_ptr<void> device_receive_;
 };
 
 // MPI's name of the type in which elements travel.
@@ -113,6 +145,12 @@ class Ring {
 };
 
 std::vector<int> all_ranks(const Communicator& communicator);
+
+// The ranks of each node. Throws Unsupported where there is one node, or where they have different numbers.
+std::vector<std::vector<int>> ranks_by_node(const Setup& setup);
+// The ranks in the row of `rank`, and those at its place in every row.
+std::vector<int> row_of(const std::vector<std::vector<int>>& rows, int rank);
+std::vector<int> column_of(const std::vector<std::vector<int>>& rows, int rank);
 
 // Where the number of ranks is no power of two, the first 2r of them work in pairs, so that a power of two of
 // participants is left.

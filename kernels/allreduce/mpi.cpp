@@ -45,10 +45,14 @@ class LibraryCollective final : public Measured {
         operation_(setup),
         type_(communicator().library->handle(transfer_type(setup.type))),
         info_(communicator().library->handle("MPI_INFO_NULL")),
-        sent_(setup.in_place ? communicator().library->in_place : input().data),
-        received_(output().data),
+        sent_(setup.in_place ? communicator().library->in_place : source()),
+        received_(target()),
         whole_(static_cast<int>(setup.elements)),
         part_(static_cast<int>(share())) {
+    if (operation_.own() && reduces() && setup.device != nullptr) {
+      throw Unsupported(std::string("MPI has no arithmetic of ") + name_of(setup.type) +
+                        ", and an operation of our own cannot reach the device's memory");
+    }
     if (form_ == Form::persistent) check(initialise(), "a persistent collective's initialisation");
     if (form_ == Form::nonblocking && !has_nonblocking()) {
       throw Unsupported("this MPI library has no nonblocking collectives: they came with MPI 3.0");

@@ -12,6 +12,9 @@
 namespace py = pybind11;
 
 namespace microbench::mpi {
+
+void bind_nccl(py::module_& module);
+
 namespace {
 
 ElementType element_type(const std::string& name) {
@@ -25,9 +28,10 @@ ElementType element_type(const std::string& name) {
 std::unique_ptr<Measured> open_collective(const Communicator& communicator, std::string kernel,
                                           std::string library, std::string algorithm, const std::string& type,
                                           const std::string& op, std::int64_t elements, bool in_place,
-                                          std::string form, int root, std::vector<int> nodes) {
+                                          std::string form, int root, std::vector<int> nodes,
+                                          Device* device) {
   return open({communicator, std::move(kernel), std::move(library), std::move(algorithm), element_type(type),
-               operation(op), elements, in_place, std::move(form), root, std::move(nodes)});
+               operation(op), elements, in_place, std::move(form), root, std::move(nodes), device});
 }
 
 py::array_t<std::uint8_t> bytes_of(const py::object& self, Measured::Part part, const std::string& type) {
@@ -73,10 +77,13 @@ PYBIND11_MODULE(_mpi, module) {
            py::kw_only(), py::arg("window"), py::arg("slack_s"), py::arg("yielding"),
            py::arg("compute") = -1);
 
+  py::class_<Device>(module, "Device");
+
   py::class_<Measured>(module, "Collective")
       .def(py::init(&open_collective), py::arg("communicator"), py::kw_only(), py::arg("kernel"),
            py::arg("library"), py::arg("algorithm"), py::arg("type"), py::arg("op"), py::arg("elements"),
-           py::arg("in_place"), py::arg("form"), py::arg("root"), py::arg("nodes"), py::keep_alive<1, 2>())
+           py::arg("in_place"), py::arg("form"), py::arg("root"), py::arg("nodes"), py::arg("device"),
+           py::keep_alive<1, 2>(), py::keep_alive<1, 13>())
       .def_property_readonly("implementation", &Measured::implementation)
       .def_property_readonly("workspace_bytes", &Measured::workspace_bytes)
       .def("input",
@@ -87,6 +94,8 @@ PYBIND11_MODULE(_mpi, module) {
            [](const py::object& self, const std::string& type) {
              return bytes_of(self, self.cast<Measured&>().output(), type);
            })
+      .def("upload", &Measured::upload, py::call_guard<py::gil_scoped_release>())
+      .def("download", &Measured::download, py::call_guard<py::gil_scoped_release>())
       .def("launch", &Measured::launch, py::call_guard<py::gil_scoped_release>())
       .def(
           "measure",
@@ -119,4 +128,13 @@ PYBIND11_MODULE(_mpi, module) {
   module.def("time_computing", &time_computing, py::call_guard<py::gil_scoped_release>());
   module.def("lossless_algorithms", &lossless_algorithms);
   module.def("lossy_algorithms", &lossy_algorithms);
+
+  std::vector<std::pair<std::string, std::string>> registered;
+#ifdef MICROBENCH_WITH_NCCL
+  bind_nccl(module);
+  for (const char* kernel : {"allreduce", "reduce_scatter", "allgather", "broadcast", "alltoall"}) {
+    registered.emplace_back(kernel, "nccl");
+  }
+#endif
+  module.def("registered", [registered] { return registered; });
 }

@@ -133,8 +133,9 @@ def _add_collective(subparsers: Any, kernel: str, title: str) -> None:
     what.add_argument("--min-bytes", type=size, metavar="SIZE", help="sweep sizes from here (default: 8) ...")
     what.add_argument("--max-bytes", type=size, metavar="SIZE", help="... to here (default: 64MiB) ...")
     what.add_argument("--factor", type=int, metavar="N", help="... each N times the one before (default: 2)")
+    what.add_argument("--backend", metavar="B", help="cpu (default) or cuda: where buffers lie")
     what.add_argument(
-        "--library", action="extend", nargs="+", metavar="L", help="mpi, microbench (default: both)"
+        "--library", action="extend", nargs="+", metavar="L", help="mpi, microbench (default: both), nccl"
     )
     what.add_argument(
         "--algorithm", action="extend", nargs="+", metavar="NAME", help="auto (default), names, or all"

@@ -44,7 +44,7 @@ def overview() -> str:
 
 def _libraries(kernel: str) -> str:
     if kernel in COLLECTIVES:
-        return "mpi, microbench (under mpiexec)"
+        return "cpu: mpi, microbench; cuda: nccl, mpi (under mpiexec)"
     if kernel not in MEASURED:
         return "problem tables only, so far"
     return "; ".join(f"{each}: {', '.join(names)}" for each in BACKENDS if (names := _serving(each, kernel)))

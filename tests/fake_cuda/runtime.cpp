@@ -5,6 +5,7 @@
 #include "runtime.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -27,6 +28,7 @@ std::int64_t variable(const char* name, std::int64_t otherwise) {
   return text == nullptr ? otherwise : std::atoll(text);
 }
 
+int current_device = 0;
 double host_s = 0;  // the host's clock: it stands still but for launching and waiting
 std::map<void*, std::size_t> allocations;
 std::size_t allocated = 0;
@@ -123,7 +125,13 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current_device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= variable("FAKE_CUDA_DEVICES", 1)) return noted(cudaErrorInvalidDevice);
+  current_device = device;
   return cudaSuccess;
 }
 
@@ -152,8 +160,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetPCIBusId(char* text, int, int) {
-  std::strcpy(text, "0000:00:00.0");
+cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
+  std::snprintf(text, static_cast<std::size_t>(length), "0000:%02x:00.0", device);
   return cudaSuccess;
 }
 

@@ -53,11 +53,11 @@ def _version(file: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in file.name.split(".so.")[1].split(".") if part.isdigit())
 
 
-def _library(name: str, stem: str) -> Library:
+def _library(name: str, stem: str, module: str = MODULE) -> Library:
     variable = f"MICROBENCH_{stem.removeprefix('lib').upper()}_LIBRARY"
     return Library(
         name,
-        MODULE,
+        module,
         partial(_library_path, variable, stem),
         f"{_FROM_WHEELS}, or set {variable} to a {stem}.so",
         _ENVIRONMENT,
@@ -73,6 +73,8 @@ LIBRARIES: dict[str, Library] = {
         _library("cudnn", "libcudnn"),
         # Our own kernels around cuBLASLt.
         _library("microbench", "libcublasLt"),
+        # The collectives', under mpiexec.
+        _library("nccl", "libnccl", "microbench._mpi"),
     )
 }
 
@@ -103,15 +105,20 @@ def library_status(name: str) -> LibraryStatus:
     return LibraryStatus(library, kernels, facts)
 
 
-@cache
-def missing() -> str:
-    """Why no device can be used here, and what to do; "" where one can."""
+def unseen() -> str:
+    """Why this process sees no device, and what to do; "" where it sees one, which is not occupied."""
     try:
         module: Any = extensions.load(MODULE)
     except ImportError as error:
         return left_out() or f"{MODULE} cannot be imported: {error}"
-    if reason := module.missing_device():
-        return str(reason)
+    return str(module.missing_device())
+
+
+@cache
+def missing() -> str:
+    """Why no device can be used here, and what to do; "" where one can."""
+    if reason := unseen():
+        return reason
     found = _query()
     if isinstance(found, str):
         return found

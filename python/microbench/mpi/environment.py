@@ -19,9 +19,13 @@ _OF_ONE_START = re.compile(r"OMPI_MCA_(initial_wdir|num_procs|PREFIXES|cpu_type)
 
 
 def capture(
-    mpi: Any, places: Sequence[Place], nodes: Sequence[int], command: Sequence[str]
+    mpi: Any,
+    places: Sequence[Place],
+    nodes: Sequence[int],
+    command: Sequence[str],
+    gpus: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The set-up of rank 0's host, the MPI library (mpi4py's module ``mpi``) and where every rank runs."""
+    """The set-up of rank 0's host, the MPI library (mpi4py's module ``mpi``), where every rank runs and its GPU."""
     hosts: dict[int, dict[str, Any]] = {}
     for rank, (place, node) in enumerate(zip(places, nodes, strict=True)):
         hosts.setdefault(node, {"name": place.node, "ranks": []})["ranks"].append(rank)
@@ -39,6 +43,10 @@ def capture(
             if _VARIABLES.fullmatch(name) and not _OF_ONE_START.fullmatch(name)
         },
     }
+    if gpus:
+        here["mpi"]["gpus"] = [{key: gpu[key] for key in gpu if key != "nccl"} for gpu in gpus]
+        if nccl := gpus[0]["nccl"]:
+            here["libraries"]["nccl"] = nccl
     return here
 
 

@@ -24,6 +24,10 @@ _HANDLES = (
 )
 
 
+# MPIX_GPU_SUPPORT_CUDA of MPICH's mpi.h.
+_GPU_SUPPORT_CUDA = 0
+
+
 @dataclass(frozen=True)
 class Mpi:
     """An initialised MPI: mpi4py's module, the compiled module and what the latter knows of the library."""
@@ -31,6 +35,20 @@ class Mpi:
     MPI: Any
     compiled: Any
     library: Any
+
+    def blind_to_gpus(self) -> str:
+        """Why this MPI cannot be given GPUs' memory; "" where it says that it can."""
+        loaded = ctypes.CDLL(self.MPI.__file__)
+        answer = ctypes.c_int(0)
+        if (asked := getattr(loaded, "MPIX_Query_cuda_support", None)) is not None:  # Open MPI
+            answer.value = asked()
+        elif (asked := getattr(loaded, "MPIX_GPU_query_support", None)) is not None:  # MPICH
+            asked(_GPU_SUPPORT_CUDA, ctypes.byref(answer))
+        else:
+            return "this MPI library does not say whether it can be given GPUs' memory: --backend cpu measures it"
+        if answer.value:
+            return ""
+        return "this MPI library was built without support of CUDA: take another one, or --backend cpu"
 
     def communicator(self, group: Any) -> Any:
         """mpi4py's communicator ``group`` for the compiled module; ``group`` must live as long."""

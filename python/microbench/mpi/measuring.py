@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from microbench.collective import ELEMENT_TYPES
 from microbench.environment import counters, difference
+from microbench.mpi import devices
 from microbench.mpi.clocks import SHARED, Alignment, Estimate, aligned
 from microbench.mpi.member import Job, Place, Repetitions, StartRule
 from microbench.mpi.operands import merged
@@ -49,6 +51,9 @@ _OVERLAPS = 31
 # Reading the clock twice is in every time.
 _OVERHEAD_SHARE = 0.01
 _CALIBRATIONS = 3
+
+# Read by NCCL when a process first uses it; null: NCCL decides.
+_NCCL_SETTINGS = ("NCCL_ALGO", "NCCL_PROTO")
 
 REPORTED = {
     "window": "last rank's end minus the common start",
@@ -122,6 +127,8 @@ class _Measuring:
     def run(self) -> Measurement:
         item, problem = self._item, problem_of(self._item)
         self._stage("opening")
+        if item.library == "nccl":
+            devices.connect(self._team, item.algorithm, self._setting.nodes)
         chosen = columns(item.row)
         implementation, workspace = self._team.all(
             "open",
@@ -152,6 +159,7 @@ class _Measuring:
             "reported": REPORTED[self._options.start],
             "implementation": implementation,
             "wrong_elements": exact.wrong_elements,
+            **self._about_device(),
             "timer_resolution_s": resolution_s,
             "timer_overhead_s": overhead_s,
         }
@@ -213,6 +221,13 @@ class _Measuring:
         if not after.ok:
             return Measurement(status="wrong_result", reason=f"after timing: {after.reason}", **known)
         return Measurement(status="unstable" if doubt else "ok", reason=doubt, **known)
+
+    def _about_device(self) -> dict[str, Any]:
+        if self._options.device == "cpu":
+            return {}
+        ends = "a rank ends when its host sees the stream finished or MPI returns: launching is in the time"
+        settings = {name.lower(): os.environ.get(name) for name in _NCCL_SETTINGS}
+        return {"ends": ends, **(settings if self._item.library == "nccl" else {})}
 
     def _limits(self) -> Limits:
         options = self._options

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from microbench.backends import cuda
 from microbench.collective import ELEMENT_TYPES
 from microbench.errors import InputError
 from microbench.mpi.clocks import Alignment
@@ -82,6 +83,7 @@ class Member:
         self.ranks: int = agreement.Get_size()
         self._clock: Any = None  # until set_clock
         self._collective: Any = None
+        self._gpu: Any = None  # until take_gpu
         self._job: Job | None = None
         self._link: Link | None = None
 
@@ -96,6 +98,35 @@ class Member:
         first = node.allreduce(self.rank, op=self._mpi.MPI.MIN)
         node.Free()
         return sorted(set(group.allgather(first))).index(first)
+
+    def take_gpu(self, nodes: tuple[int, ...], with_nccl: bool) -> dict[str, Any]:
+        """Has collectives work on a GPU, that of this rank's place among the ranks of its node; what it is.
+
+        Raises InputError where this rank has no GPU, or no NCCL and is to have it.
+        """
+        if reason := cuda.unseen():
+            raise InputError(reason)
+        found = cuda.library_status("nccl")
+        if with_nccl and found.missing:
+            raise InputError(f"{found.missing}; to get it: {found.library.how_to_get}")
+        self._gpu = self._mpi.compiled.Gpu(nodes[: self.rank].count(nodes[self.rank]))
+        return {**self._gpu.facts, "nccl": dict(found.facts)}
+
+    def nccl_id(self, name: str, groups: tuple[int, ...]) -> bytes | None:
+        """From the first rank of each group what the others need to connect to it, where they have not yet.
+
+        ``groups`` has each rank's group, by the first rank in it.
+        """
+        if groups[self.rank] != self.rank or self._gpu.connected(name):
+            return None
+        identity: bytes = self._mpi.compiled.nccl_id()
+        return identity
+
+    def connect(self, name: str, groups: tuple[int, ...], identities: tuple[bytes, ...]) -> None:
+        """Connects this rank's GPU to those of its group by NCCL; ``identities`` are those of the ranks."""
+        group = groups[self.rank]
+        place = groups[: self.rank].count(group)
+        self._gpu.connect(name, identities[group], groups.count(group), place)
 
     def bind(self, places: tuple[int | None, ...]) -> None:
         """Binds this rank to the processor of its place among its machine's ranks, by rank; None leaves it alone."""
@@ -136,6 +167,8 @@ class Member:
         self.close()
         if job.root >= self.ranks:
             raise self._mpi.compiled.Unsupported(f"there is no rank {job.root} to be root of {self.ranks}")
+        if self._gpu is not None and job.library == "mpi" and (reason := self._mpi.blind_to_gpus()):
+            raise self._mpi.compiled.Unsupported(reason)
         self._collective = self._mpi.compiled.Collective(
             self._measured,
             kernel=job.kernel,
@@ -148,6 +181,7 @@ class Member:
             form=job.form,
             root=job.root,
             nodes=list(job.nodes),
+            device=self._gpu,
         )
         self._job = job
         return self._collective.implementation, self._collective.workspace_bytes
@@ -155,6 +189,11 @@ class Member:
     def close(self) -> None:
         """Gives the collective's memory back."""
         self._collective = None
+
+    def leave(self) -> None:
+        """Gives back what outlives collectives: the GPU and its connections."""
+        self.close()
+        self._gpu = None
 
     def verify(self, seed: int, exact: bool) -> tuple[Check, float]:
         """Executes once on fresh inputs, the output poisoned before; what came of it, and the seconds it took."""
@@ -169,8 +208,10 @@ class Member:
         share = job.elements // self.ranks
         if job.kernel != "broadcast" or self.rank == job.root:
             operands.fill(given, self.rank)
+        self._collective.upload()
         start = StartRule(window=False, slack_s=0.0, yielding=True)
         _, began, ended = self.measure(1, start)
+        self._collective.download()
         result = output.view(numpy_type(storage))
         found = comparison(self._tolerance(operands))
         if job.kernel == "allreduce":

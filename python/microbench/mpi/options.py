@@ -12,7 +12,11 @@ from microbench.errors import InputError
 from microbench.options import between
 
 STARTS = ("window", "barrier")
-LIBRARIES = ("mpi", "microbench")
+BACKENDS = ("auto", "cpu", "cuda")
+# What there is for buffers in the memory of hosts and of GPUs, and what of it is measured where none is named.
+LIBRARIES = {"cpu": ("mpi", "microbench"), "cuda": ("nccl", "mpi")}
+DEFAULT_LIBRARIES = {"cpu": ("mpi", "microbench"), "cuda": ("nccl",)}
+MEMORIES = {"cpu": "the host's memory", "cuda": "the GPU's memory"}
 DEFAULT_PROBLEMS = "deepbench"
 # Of a sweep of sizes of which only one end is given, in bytes.
 _SMALLEST = 8
@@ -36,6 +40,7 @@ class CollectiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     min_bytes: int | None = None
     max_bytes: int | None = None
     factor: int = 2
+    backend: str = BACKENDS[0]
     library: tuple[str, ...] = ()
     algorithm: tuple[str, ...] = ("auto",)
     precision: tuple[str, ...] = ("fp32",)
@@ -59,14 +64,21 @@ class CollectiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             "op": OPERATIONS,
             "place": PLACES,
             "form": FORMS,
-            "library": LIBRARIES,
+            "library": tuple(dict.fromkeys(name for names in LIBRARIES.values() for name in names)),
         }
         for option, names in offered.items():
             for name in getattr(self, option):
                 if name not in names:
                     raise InputError(f"--{option} {name}: there is none such; there are {', '.join(names)}")
-        if self.start not in STARTS:
-            raise InputError(f"--start {self.start}: there is none such; there are {', '.join(STARTS)}")
+        for option, choices in (("start", STARTS), ("backend", BACKENDS)):
+            if (name := getattr(self, option)) not in choices:
+                raise InputError(f"--{option} {name}: there is none such; there are {', '.join(choices)}")
+        for name in self.library:
+            if name not in LIBRARIES[self.device]:
+                raise InputError(
+                    f"--library {name}: is not for buffers in {MEMORIES[self.device]} (--backend {self.device}); for "
+                    f"these there are {', '.join(LIBRARIES[self.device])}"
+                )
         if "all" in self.algorithm and len(self.algorithm) > 1:
             raise InputError("--algorithm all: stands for every algorithm: give it alone, or names")
         between("--confidence", self.confidence, 0.5, 0.9999)
@@ -89,6 +101,16 @@ class CollectiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             low, high, _ = self.sizes
             between("--min-bytes", low, 1, 2**40)
             between("--max-bytes", high, low, 2**40)
+
+    @property
+    def device(self) -> str:
+        """The backend that is meant: GPUs only where they or NCCL were asked for, whatever the machine has.
+
+        How many GPUs there are for how many ranks must not change what the same command measures.
+        """
+        if self.backend == "auto":
+            return "cuda" if "nccl" in self.library else "cpu"
+        return self.backend
 
     @property
     def swept(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from microbench import kernels
 from microbench.collective import ELEMENT_TYPES, CollectiveProblem
 from microbench.errors import InputError
-from microbench.mpi.options import DEFAULT_PROBLEMS, LIBRARIES, CollectiveOptions
+from microbench.mpi.options import DEFAULT_LIBRARIES, DEFAULT_PROBLEMS, CollectiveOptions
 from microbench.plan import Item
 from microbench.problem import ITEM_BYTES
 from microbench.tables import LARGEST_SIZE, Row, distinct, filter_rows, load_problems, parse_problem
@@ -24,6 +24,8 @@ LOSSLESS = {
     "alltoall": ("pairwise",),
 }
 LOSSY = {"allreduce": ("ring_fp16", "top_k")}
+# Libraries that choose for themselves, and what can be named all the same.
+CHOOSING: dict[str, dict[str, tuple[str, ...]]] = {"mpi": {}, "nccl": {"allreduce": ("hierarchical",)}}
 
 
 def build(options: CollectiveOptions, ranks: int) -> list[Item]:
@@ -32,7 +34,7 @@ def build(options: CollectiveOptions, ranks: int) -> list[Item]:
     Raises InputError where a table, filter or algorithm is faulty.
     """
     kernel = options.kernel
-    libraries = options.library or LIBRARIES
+    libraries = options.library or DEFAULT_LIBRARIES[options.device]
     known = (*LOSSLESS[kernel], *LOSSY.get(kernel, ()))
     for name in options.algorithm:
         if name not in ("auto", "all", *known):
@@ -47,14 +49,18 @@ def build(options: CollectiveOptions, ranks: int) -> list[Item]:
                     items.append(Item(len(items), row, library, algorithm, precision, "", ""))
     if not items:
         raise InputError(
-            f"--algorithm {' '.join(options.algorithm)}: library mpi chooses for itself: ask for auto"
+            f"--algorithm {' '.join(options.algorithm)}: library {' and '.join(libraries)} chooses for itself: "
+            "ask for auto"
         )
     return items
 
 
 def _algorithms(options: CollectiveOptions, library: str) -> tuple[str, ...]:
-    if library == "mpi":
-        return ("auto",) if {"auto", "all"} & {*options.algorithm} else ()
+    if library in CHOOSING:
+        offered = ("auto", *CHOOSING[library].get(options.kernel, ()))
+        return (
+            offered if options.algorithm == ("all",) else tuple(n for n in options.algorithm if n in offered)
+        )
     return LOSSLESS[options.kernel] if options.algorithm == ("all",) else options.algorithm
 
 

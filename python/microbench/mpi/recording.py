@@ -67,7 +67,7 @@ def make_record(
         layout="",
         problem={**item.problem, "ranks": ranks},
         labels=dict(item.row.labels),
-        backend="cpu",
+        backend=options.device,
         mode="hot",
         threads=1,
         repeat=repeat,

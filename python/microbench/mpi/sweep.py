@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from microbench import extensions
-from microbench.mpi import plan
+from microbench.mpi import devices, plan
 from microbench.mpi.dialogue import (
     Accepted,
     Begin,
@@ -52,7 +52,7 @@ def run(mpi: Mpi, conduct: Callable[[Team, int], int]) -> int:
         else:
             team.serve()
     finally:
-        member.close()
+        member.leave()
         mpi.MPI.Finalize()
     return code
 
@@ -70,6 +70,7 @@ def conduct(
     """On rank 0: measures everything that ``options`` ask for. Returns the exit code.
 
     Raises:
+        InputError: GPUs or NCCL were asked for, and a rank has none.
         EOFError: the keeper of the run is gone.
     """
     places, nodes = _settle(team, pin=options.pin)
@@ -80,13 +81,14 @@ def conduct(
             file=sys.stderr,
             flush=True,
         )
+    gpus = devices.take(team, options, places, nodes) if options.device == "cuda" else []
     line = Line(_start_keeper())
     line.say(
         Begin(
             options=options.plain(),
             ranks=len(places),
             hosts=len(set(nodes)),
-            environment=capture(mpi.MPI, places, nodes, command),
+            environment=capture(mpi.MPI, places, nodes, command, gpus),
             command=["microbench", *command],
             output=output,
             resume=resume,

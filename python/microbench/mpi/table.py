@@ -32,6 +32,10 @@ _REPORTED = {
     "window": "from the ranks' common start to the last rank's end",
     "barrier": "of the slowest rank, each from its own start after a barrier",
 }
+_MEMORY = {
+    "cpu": "",
+    "cuda": ", buffers in GPUs' memory (launching is in the times; a rank ends when its host sees that its GPU has)",
+}
 # nccl-tests' names of types and operations, where they are others than here.
 _NCCL_TYPES = {"fp64": "double", "fp32": "float", "fp16": "half", "bf16": "bfloat16", "int32": "int32"}
 
@@ -97,7 +101,7 @@ class CollectivePrinter:
         ranks = int(record.problem["ranks"])
         nodes = f"{self._hosts} host{'s' * (self._hosts != 1)}"
         caption = (
-            f"{record.kernel} of {ranks} rank{'s' * (ranks != 1)} on {nodes}. "
+            f"{record.kernel} of {ranks} rank{'s' * (ranks != 1)} on {nodes}{_MEMORY[record.backend]}. "
             f"Median time {_REPORTED[self._start]}, with its "
             f"{100 * self._confidence:g}% interval (larger side, in % of the median); algorithm and bus bandwidth "
             "in GB/s at the median, as nccl-tests defines them; no element was wrong where a row shows a time."

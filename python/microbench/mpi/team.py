@@ -55,6 +55,6 @@ class Team:
         try:
             return getattr(self._member, method)(*arguments)
         except Exception as error:
-            if type(error).__name__ not in ("Unsupported", "MemoryError"):
+            if type(error).__name__ not in ("Unsupported", "MemoryError", "InputError"):
                 traceback.print_exc()
             return _Failure(error)

@@ -1,0 +1,54 @@
+"""GPUs of the ranks as rank 0 conducts them: which rank takes which, and who is connected to whom by NCCL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from microbench.errors import InputError
+from microbench.mpi.member import Place
+from microbench.mpi.options import DEFAULT_LIBRARIES, CollectiveOptions
+from microbench.mpi.team import RankFailed, Team
+
+# Since NCCL 2.30 more than one rank may use a GPU where this is 1.
+SHARING = "NCCL_MULTI_RANK_GPU_ENABLE"
+
+
+def take(
+    team: Team, options: CollectiveOptions, places: Sequence[Place], nodes: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Every rank takes a GPU of its node; by rank, what it is.
+
+    Raises InputError where a rank has none, where NCCL is asked for and not there, or where ranks share one.
+    """
+    with_nccl = "nccl" in (options.library or DEFAULT_LIBRARIES[options.device])
+    asked = "--library nccl" if with_nccl else "--backend cuda"
+    try:
+        found: list[dict[str, Any]] = team.all("take_gpu", tuple(nodes), with_nccl)
+    except RankFailed as failed:
+        raise InputError(
+            f"{asked}: rank {failed.rank} on {places[failed.rank].node}: {failed.text}"
+        ) from failed
+    users: dict[tuple[int, str], int] = {}
+    for rank, gpu in enumerate(found):
+        other = users.setdefault((nodes[rank], gpu["pci_bus_id"]), rank)
+        if other != rank and with_nccl and os.environ.get(SHARING) != "1":
+            raise InputError(
+                f"{asked}: ranks {other} and {rank} on {places[rank].node} share GPU {gpu['pci_bus_id']}: start at "
+                f"most as many ranks as there are GPUs, or set {SHARING}=1 (NCCL 2.30 and newer)"
+            )
+    return found
+
+
+def connect(team: Team, algorithm: str, nodes: Sequence[int]) -> None:
+    """Connects all ranks by NCCL, or those of each node where the algorithm is for these; once in a run.
+
+    Raises RankFailed where NCCL fails.
+    """
+    by_node = algorithm == "hierarchical"
+    name = "node" if by_node else "world"
+    groups = tuple(nodes.index(node) if by_node else 0 for node in nodes)
+    identities = team.all("nccl_id", name, groups)
+    if any(identities):
+        team.all("connect", name, groups, tuple(identities))
