@@ -137,18 +137,21 @@ def main() -> int:
     )
     parser.add_argument("--within", type=float, default=0.01, help="largest deviation from 1 (default: 0.01)")
     parser.add_argument("--library", help=argparse.SUPPRESS)
+    # Found out before OpenMP's runtime is loaded, which binds the calling thread.
+    parser.add_argument("--cpus", type=int, nargs="+", default=physical_cores(), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.library is None:  # each library in a process of its own, as the product has it
         codes = []
         for name in ("onednn", "openblas"):
             chosen = backend("cpu").LIBRARIES[name]
-            binding = openmp_binding(physical_cores() if chosen.openmp else ())
+            binding = openmp_binding(arguments.cpus if chosen.openmp else ())
             environment = {**os.environ, **binding, **chosen.environment}
             command = [sys.executable, __file__, "--library", name, "--within", str(arguments.within)]
+            command += ["--cpus", *map(str, arguments.cpus)]
             codes.append(subprocess.run(command, env=environment, check=False).returncode)
         return max(codes)
 
-    cores = physical_cores()
+    cores = arguments.cpus
     pinning = Pinning(cores, enabled=True)
     wake_and_bind(len(cores), pinning)
     rows = []

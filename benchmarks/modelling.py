@@ -74,17 +74,22 @@ def fitted(found: list[Observation], interactions: bool = False) -> Fit:
 
 
 def coefficients(rng: Generator, repeats: int, problems: int) -> dict[tuple[str, str], tuple[float, float]]:
-    """For each known coefficient the share of 95 % intervals that hold it: ours, and ordinary least squares'."""
-    counts = {name: np.zeros(2) for name in TRUTH}
+    """For each known coefficient, and a time, the share of 95 % intervals that hold it: ours, and the usual ones."""
+    truth = {**TRUTH, ("", "time"): BASE + PRECISIONS["fp32"]}
+    counts = {name: np.zeros(2) for name in truth}
     for _ in range(repeats):
-        found = fitted(observations(rng, problems))
-        kept = [column for column, kept in zip(found.design.columns, found.design.kept, strict=True) if kept]
-        usual = found.results.conf_int()
-        for name, value in TRUTH.items():
-            row = np.zeros(len(found.design.columns))
-            row[found.design.columns.index(name)] = 1.0
-            _, ends = found.interval(row, 0.95)
-            for place, (low, high) in enumerate((ends or (np.inf, -np.inf), usual[kept.index(name)])):
+        data = observations(rng, problems)
+        found = fitted(data)
+        case = replace(
+            data[0], flops=float(np.exp(20)), bytes=float(np.exp(15))
+        )  # in the first device, in fp32
+        rows = [np.eye(len(found.design.columns))[found.design.columns.index(name)] for name in TRUTH] + [
+            found.design.matrix([case])[0]
+        ]
+        usual = found.results.t_test(np.array(rows)[:, found.design.kept]).conf_int()
+        for number, (name, value) in enumerate(truth.items()):
+            _, ends = found.interval(rows[number], 0.95)
+            for place, (low, high) in enumerate((ends or (np.inf, -np.inf), usual[number])):
                 counts[name][place] += low <= value <= high
     return {name: (count[0] / repeats, count[1] / repeats) for name, count in counts.items()}
 
@@ -141,8 +146,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     rng = np.random.default_rng(given.seed)
-    print("| problems | device | precision | flops | bytes | the usual intervals |")
-    print("| --- " * 6 + "|")
+    print("| problems | device | precision | flops | bytes | time | the usual intervals |")
+    print("| --- " * 7 + "|")
     for problems in (10, 30, 100):
         shares = coefficients(rng, given.repeats, problems)
         ours, usual = zip(*shares.values(), strict=True)

@@ -20,7 +20,7 @@ from microbench.model.judging import left_out_device
 from microbench.model.prediction import interval, level_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from modelling import coefficients, false_alarms, fitted, new_devices, new_problems, observations
+from modelling import DEVICES, coefficients, false_alarms, fitted, new_devices, new_problems, observations
 
 
 def combination(found: Fit, term: str, name: str) -> Any:
@@ -141,6 +141,64 @@ def test_a_level_that_rests_on_one_problem_has_no_interval() -> None:
     assert next(each for each in analyse_variance(one) if each.term == "device").p_value is None
 
 
+def test_threads_that_are_unknown_anywhere_have_no_term() -> None:
+    found = [
+        replace(each, threads=threads)
+        for each in observations(np.random.default_rng(15), problems=8)
+        for threads in (1, 2)
+    ]
+    assert "threads" in terms_of(found)
+    assert "threads" not in terms_of([*found[1:], replace(found[0], threads=0)])
+
+
+def test_libraries_that_no_device_shares_are_part_of_their_devices() -> None:
+    """Each group of libraries with a link has one reference, so devices and libraries both have their true effect."""
+    known = {"one": 0.0, "two": 0.4, "three": 0.0, "four": -0.3}
+    owners = {"a": ("one", "two"), "b": ("three",), "c": ("three", "four")}
+    found = [
+        replace(each, library=library, seconds=(each.seconds or 0) * float(np.exp(known[library])))
+        for each in observations(np.random.default_rng(16))
+        for library in owners[each.device]
+    ]
+    one = fitted(found)
+    references = one.design.references["library"]
+    assert references["gemm: one"] == references["gemm: two"] != references["gemm: three"]
+    assert references["gemm: three"] == references["gemm: four"]
+    assert one.design.kept.all()
+    assert one.coefficients @ combination(one, "device", "b") == pytest.approx(DEVICES["b"], abs=0.1)
+    assert one.coefficients @ combination(one, "device", "c") == pytest.approx(DEVICES["c"], abs=0.1)
+    assert one.coefficients @ combination(one, "library", "gemm: two") == pytest.approx(0.4, abs=0.01)
+    assert one.coefficients @ combination(one, "library", "gemm: four") == pytest.approx(-0.3, abs=0.01)
+    case = replace(found[0], device="b", library="one", seconds=None)
+    with pytest.raises(
+        InputError, match="nothing about library gemm: one in fp32 on b: there is gemm: three"
+    ):
+        cases.predict(one, case, 0.9)
+    # Left out, a device is predicted with the library that is part of it, and not with what only it has beside that.
+    _, residuals = left_out_device(found, "a", one.design.references)
+    own = [each.library for each in found if each.device == "a"]
+    assert [bool(np.isnan(each)) for each in residuals] == [library == "two" for library in own]
+    # Libraries of one device that were not measured in one precision are not linked.
+    split = [
+        replace(each, library="one" if each.precision == "fp32" else "two") if each.device == "a" else each
+        for each in found
+    ]
+    assert fitted(split).design.references["library"]["gemm: two"] == "gemm: two"
+
+
+def test_terms_that_add_nothing_have_no_figures() -> None:
+    found = [
+        replace(each, precision="fp16" if each.device == "b" else "fp32")
+        for each in observations(np.random.default_rng(17), precisions={"fp32": 0.0})
+        if each.device != "c"
+    ]
+    table = {each.term: each for each in analyse_variance(fitted(found))}
+    lost = table["precision"]
+    assert (lost.degrees, lost.sum_of_squares, lost.share, lost.p_value) == (0, None, None, None)
+    assert [table["device"].untold, lost.untold] == [("b",), ("fp32",)]
+    assert table["size"].untold == ()
+
+
 # --- predictions -------------------------------------------------------------------------------------------------
 
 
@@ -172,11 +230,12 @@ def test_few_groups_lower_the_level_and_fewer_leave_no_interval() -> None:
 
 def test_a_device_left_out_tells_nothing_of_itself() -> None:
     found = observations(np.random.default_rng(12))
-    _, residuals = left_out_device(found, "b")
+    references = fitted(found).design.references
+    _, residuals = left_out_device(found, "b", references)
     slower = [
         replace(each, seconds=10 * (each.seconds or 0)) if each.device == "b" else each for each in found
     ]
-    _, others = left_out_device(slower, "b")
+    _, others = left_out_device(slower, "b", references)
     np.testing.assert_allclose(others - residuals, np.log(10), atol=1e-9)
     lonely = [replace(each, precision="int8") if each.device == "b" else each for each in found]
-    assert np.isnan(left_out_device(lonely, "b")[1]).all()
+    assert np.isnan(left_out_device(lonely, "b", references)[1]).all()

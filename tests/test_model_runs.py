@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +21,12 @@ from microbench.commands import model as command
 from microbench.errors import InputError
 from microbench.figures import WIDTH
 from microbench.model import Report, cases, plots, text
-from microbench.model.ceilings import Ceilings, ceilings_of, parse_ceilings
+from microbench.model.ceilings import Ceilings, bound_s, ceilings_of, parse_ceilings
 from microbench.model.data import collect
 from microbench.record import Record
 from microbench.report import pictures
 from microbench.sources import Source, load, load_all
-from records import make_info, make_record, not_measured
+from records import create, make_info, make_record, not_measured
 
 
 class Stub:
@@ -208,7 +210,12 @@ def test_a_choice_that_was_never_made_together_is_said() -> None:
         source("a", gemm(1, 1e11, library="one")),
         source("b", gemm(2, 2e11, library="two")),
     ]
-    (known,) = model.analyse(runs, predict=["gemm:m=64,n=64,k=64,library=two"], devices=["a"]).predictions
+    with pytest.raises(
+        InputError, match="say nothing about library gemm: two in fp32 on a: there is gemm: one"
+    ):
+        model.analyse(runs, predict=["gemm:m=64,n=64,k=64,library=two"], devices=["a"])
+    both = [*runs, source("c", [*gemm(3, 3e11, library="one"), *gemm(4, 3e11, library="two")])]
+    (known,) = model.analyse(both, predict=["gemm:m=64,n=64,k=64,library=two"], devices=["a"]).predictions
     assert "never measured together: a and gemm: two" in known.notes
 
 
@@ -218,13 +225,214 @@ def test_measured_ceilings_serve_where_none_are_stated() -> None:
         "memory_bytes_per_s": {"triad": {"best": 4e10, "samples": [4e10]}},
     }
     one = Source("x", "Xeon", (), (Stub([], ceilings=measured),))
-    found = ceilings_of(one)
+    (found,) = ceilings_of(one)
     assert found.compute["fp32"] == (4e11, "measured")
     assert found.memory == (4e10, "measured")
-    assert found.bound_s("fp32", 4e11, 8e10) == pytest.approx(2.0)
-    assert found.bound_s("bf16", 4e11, 8e10) is None
-    assert found.bound_s("bf16", 4e11, None, measured_peak=8e11) == pytest.approx(0.5)
-    assert Ceilings().bound_s("fp32", 1.0, 1.0) is None
+    assert bound_s(found.roof("fp32", 4), 4e11, 8e10) == pytest.approx(2.0)
+    assert found.roof("bf16", 4) is None
+    assert bound_s(found.roof("bf16", 4, measured_peak=8e11), 4e11, None) == pytest.approx(0.5)
+    assert bound_s(Ceilings().roof("fp32", 4), 1.0, 1.0) is None
+
+
+def probed(threads: int, peak: float) -> dict[str, Any]:
+    return {
+        "threads": threads,
+        "compute_flops_per_s": {"fp32": {"best": peak}},
+        "memory_bytes_per_s": {"triad": {"best": peak / 20}},
+    }
+
+
+def test_ceilings_hold_for_their_own_part_and_threads() -> None:
+    parts = tuple(
+        Stub(gemm(threads, threads * 1e11, threads=threads), ceilings=probed(threads, threads * 1e11))
+        for threads in (1, 2)
+    )
+    odd = Stub(gemm(5, 1e11, threads=4), ceilings=probed(2, 1e11))
+    folder = Source("a", "Xeon", (), (*parts, odd))
+    rest = [
+        Source(name, name, (), (Stub(gemm(9, 3e11, threads=2), ceilings=probed(2, 3e11)),)) for name in "bc"
+    ]
+    roofs = {(each.device, each.threads): each.roof for each in collect([folder, *rest]).observations}
+    assert roofs["a", 1] == (1e11, 5e9)
+    assert roofs["a", 2] == (2e11, 1e10)
+    assert roofs["a", 4] is None
+    report = model.analyse(
+        [folder, *rest],
+        predict=[f"gemm:m=64,n=64,k=64,threads={threads}" for threads in (1, 2, 64)],
+        devices=["a"],
+    )
+    bounds = [each.bound_s for each in report.predictions]
+    assert bounds == [pytest.approx(12 * 64 * 64 / 5e9), pytest.approx(12 * 64 * 64 / 1e10), None]
+    assert "64 threads lie outside of what was measured of gemm on a, 1 to 4" in report.predictions[2].notes
+    assert not any("threads" in note for note in report.predictions[1].notes)
+    shown = re.sub(r"\s+", " ", written(report))
+    assert "a, ceilings of 1 thread: fp32 100.0 GFLOP/s, 5.000 GB/s measured." in shown
+    assert re.search(r"fp32, 1 thread .* fp32, 2 threads ", shown)
+
+
+def on_host(name: str, host: str, seed: int, **changes: Any) -> Source:
+    environment = {"system": {"hostname": host}} if host else {}
+    return Source(name, "Xeon", (), (Stub(gemm(seed, 1e11, **changes), environment=environment),))
+
+
+def test_one_processor_in_several_hosts_is_several_devices() -> None:
+    runs = [on_host("x", "n1", 1), on_host("y", "n2", 2, efficiency=0.1), on_host("z", "n1", 3)]
+    report = model.analyse(runs)
+    assert [(each.name, each.sources) for each in report.data.devices] == [("x", ("x", "z")), ("y", ("y",))]
+    assert "x is one device on host n1 in x, z." in written(report)
+    assert report.data.limits == {}
+    with pytest.raises(InputError, match="'xeon' is the processor of several: write one of x, y"):
+        cases.find_device(report.data, "xeon")
+    unknown = model.analyse([on_host("x", "", 1), on_host("y", "", 2), on_host("z", "n1", 3)])
+    assert [each.sources for each in unknown.data.devices] == [("x", "y"), ("z",)]
+    assert "taken as one device: the processor is the same" in written(unknown)
+    assert set(unknown.data.limits) == {"x", "y"}
+    parts = tuple(part for run in runs for part in run.parts)
+    assert collect([Source("w", "Xeon", (), parts)]).limits == {
+        "w": ("taken as one device, on hosts n1, n2",)
+    }
+
+
+def test_a_device_with_its_library_has_an_effect() -> None:
+    """The two have no library in common, so each one's is part of it."""
+    here = [*gemm(1, 1e11, library="onednn"), *gemm(2, 1e11, efficiency=0.35, library="openblas")]
+    there = [*gemm(3, 4e11, library="cublas"), *gemm(4, 4e11, library="cublas", mode="hot")]
+    report = model.analyse([source("a", here), source("b", there)])
+    effects = {each.level: each for each in report.effects}
+    assert effects["b"].ratio == pytest.approx(1 / 4, rel=0.1)
+    assert effects["b"].seconds is not None
+    assert report.base["library"] == "gemm: onednn"
+    assert effects["gemm: openblas"].ratio == pytest.approx(2, rel=0.1)
+    assert effects["gemm: cublas"].ratio is None
+    assert effects["gemm: cublas"].beside == {"device": "b"}
+    assert effects["gemm: cublas"].seconds == pytest.approx(effects["b"].seconds)
+    assert report.apart == ("library gemm: cublas and gemm: onednn",)
+    times = [each for each in report.effects if each.seconds is not None]
+    assert all(each.low_s < each.seconds < each.high_s for each in times if each.low_s and each.high_s)
+    shown = re.sub(r"\s+", " ", written(report))
+    assert "gemm: cublas: with b." in shown
+    assert "Never measured with the same device, kernel and precision: library gemm: cublas and" in shown
+
+
+def test_what_cannot_be_told_is_marked() -> None:
+    """Each device has a precision of its own, and published threads are unknown."""
+    mixed = [*gemm(1, 1e11, threads=1), *gemm(2, 2e11, threads=2)]
+    report = model.analyse([source("a", mixed), source("b", gemm(3, 4e11, precision="fp16", threads=0))])
+    shown = written(report)
+    assert re.search(r"^precision +0\* +n/a +n/a +n/a +n/a$", shown, re.MULTILINE)
+    told = re.sub(r"\s+", " ", shown)
+    assert "* precision: cannot be told from other levels or terms: fp16." in told
+    assert "Threads vary, but have no term: of 24 times they are unknown." in told
+    with pytest.raises(InputError, match="threads '8' was not measured; there is unknown, 1, 2"):
+        model.analyse(
+            [source("a", mixed), source("b", gemm(3, 4e11, threads=0))],
+            predict=["gemm:m=64,n=64,k=64,threads=8"],
+        )
+
+
+def test_times_of_effects_have_the_intervals_that_hold_them() -> None:
+    report = model.analyse(fleet())
+    for each in report.effects:
+        assert each.low_s is not None
+        assert each.high_s is not None
+        assert each.low_s < (each.seconds or 0) < each.high_s
+    assert report.base_s is not None
+    base = next(each for each in report.effects if each.level == report.base["device"])
+    assert (base.seconds, base.low_s, base.high_s) == (
+        report.base_s.value,
+        report.base_s.low,
+        report.base_s.high,
+    )
+    shown = re.sub(r"\s+", " ", written(report))
+    assert "whichever is larger; it has no interval." in shown
+    assert "errors have no interval." in shown
+
+
+def test_a_base_case_that_cannot_be_told_has_no_time() -> None:
+    """The first device has most problems, the other's precision too, and nothing links them."""
+    parts = [
+        source("a", gemm(1, 1e11, count=20, precision="fp16")),
+        source("b", gemm(2, 1e11)[:14]),
+        source("c", gemm(3, 1e11)[10:]),
+    ]
+    report = model.analyse(parts)
+    assert (report.base["device"], report.base["precision"], report.base_s) == ("a", "fp32", None)
+    assert "n/a by the model" in re.sub(r"\s+", " ", written(report))
+    effects = {each.level: each for each in report.effects}
+    assert effects["a"].beside == {"precision": "fp16"}
+    assert effects["b"].seconds is None
+
+
+def test_what_was_copied_is_refused(tmp_path: Path) -> None:
+    create(tmp_path / "one", *gemm(1, 1e11))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(InputError, match="hold the same measurements"):
+        command.run(options(sources=[str(tmp_path / "one"), str(tmp_path / "two")]), [])
+
+
+def test_ceilings_outside_of_those_here_are_said() -> None:
+    asked = ["gemm:m=512,n=700,k=600"]
+    (near,) = model.analyse(
+        fleet(), predict=asked, ceilings=parse_ceilings("compute=1TFLOP/s,memory=50GB/s")
+    ).predictions
+    assert not any("devices here have" in note for note in near.notes)
+    (far,) = model.analyse(
+        fleet(), predict=asked, ceilings=parse_ceilings("compute=600TFLOP/s,memory=1GB/s")
+    ).predictions
+    assert "600000 GFLOP/s lie outside of what the devices here have, 100 to 3000" in far.notes
+    assert "1 GB/s lie outside of what the devices here have, 5 to 150" in far.notes
+    alike = [source(name, gemm(number, 1e11), 1e11) for number, name in enumerate("abc")]
+    (same,) = model.analyse(
+        alike, predict=asked, ceilings=parse_ceilings("compute=2TFLOP/s,memory=5GB/s")
+    ).predictions
+    assert "2000 GFLOP/s lie outside of what the devices here have, 100" in same.notes
+
+
+def test_errors_from_ceilings_that_are_missing_have_a_reason() -> None:
+    extra = gemm(8, PEAKS["d"], library="own", mode="cold")
+    runs = [
+        each if each.name != "d" else source("d", [*gemm(3, PEAKS["d"]), *extra], PEAKS["d"])
+        for each in fleet()
+    ]
+    shown = re.sub(r"\s+", " ", written(model.analyse([*runs, source("e", gemm(7, 1e11))])))
+    assert (
+        "From ceilings not predictable, because nothing else has their level of a factor: 24 of d." in shown
+    )
+    assert "nothing of the device is known but its ceilings; those of e are unknown." in shown
+
+
+def test_pictures_say_what_they_draw() -> None:
+    limits = ("each is a mean",)
+    runs = [replace(each, limits=limits) for each in [*fleet(), source("e", gemm(7, 1e11))]]
+    drawn = {each.key: each for each in plots.figures(model.analyse(runs))}
+    assert drawn["model-residuals"].conditions.startswith("120 times of a, b, c, d, e;")
+    assert drawn["model-residuals"].limits == ("each is a mean (a, b, c, d, e)",)
+    assert drawn["model-devices"].conditions.startswith("96 times of a, b, c, d;")
+    assert drawn["model-devices"].limits == ("each is a mean (a, b, c, d)",)
+
+
+def test_slopes_that_cannot_be_told_are_rows() -> None:
+    cubes = [
+        make_record(problem={"m": 1, "n": 1, "k": size}, flops=2 * size, bytes=8 * size, median_s=1e-6 * size)
+        for size in range(100, 1300, 100)
+    ]
+    report = model.analyse([source("a", cubes)])
+    assert any(each.value is None for each in report.slopes)
+    assert re.search(r"^gemm +(flops|bytes) +n/a +n/a$", written(report), re.MULTILINE)
+
+
+def test_long_names_and_small_times_keep_their_columns() -> None:
+    name = "long-" + "x" * 150
+    runs = [replace(each, name=name) if each.name == "a" else each for each in fleet()]
+    report = model.analyse(runs, predict=["gemm:m=1,n=1,k=1"], devices=[name])
+    shown = written(report)
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    rows = [line for line in shown.splitlines() if line.startswith("long-xxxxxxxxxxxxxxxxxx… ")]
+    assert len(rows) == 2  # among the devices, and left out
+    assert f"is {name}." in shown.replace("\n    ", "")
+    (found,) = report.predictions
+    small = replace(report, predictions=[replace(found, bound_s=1.333e-11)])
+    assert "0.01333 ns" in written(small)
 
 
 # --- what is refused, and what is said ---------------------------------------------------------------------------
@@ -270,7 +478,15 @@ def test_too_little_data_is_one_sentence(records: list[Record], message: str) ->
             "--device 'z': there is none .* there are a, b, c, d",
         ),
         ({"devices": ["a"]}, "add --predict"),
-        ({"confidence": 1.0}, "--confidence 1: a share between 0 and 1"),
+        ({"confidence": 1.0}, "--confidence 1.0: a share between 0 and 0.9999"),
+        ({"confidence": 0.9999999999999999}, "--confidence 0.9999999999999999: a share between"),
+        (
+            {
+                "predict": ["gemm:m=1,n=2,k=3,threads=4"],
+                "ceilings": parse_ceilings("compute=1TFLOP/s,memory=1GB/s"),
+            },
+            "stand for those of all threads: leave threads out",
+        ),
     ],
 )
 def test_what_cannot_be_predicted_is_one_sentence(asked: dict[str, Any], message: str) -> None:
@@ -374,17 +590,20 @@ def test_every_ratio_stands_beside_times(form: str) -> None:
         assert "base" in effect or re.search(r"\.\d+-\d", effect)
 
 
+def options(**changes: Any) -> dict[str, Any]:
+    """As the command line gives them."""
+    parser = argparse.ArgumentParser()
+    command.add(parser.add_subparsers())
+    return vars(parser.parse_args(["model", "x"])) | changes
+
+
 def test_the_command_prints_and_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    given_options = {
-        "sources": ["deepbench:P100", "deepbench:V100"],
-        "interactions": False,
-        "predict": [],
-        "device": [],
-        "ceilings": None,
-        "confidence": 0.9,
-        "pictures": str(tmp_path / "pictures"),
-        "format": "markdown",
-    }
+    given_options = options(
+        sources=["deepbench:P100", "deepbench:V100"],
+        confidence=0.9,
+        pictures=str(tmp_path / "pictures"),
+        format="markdown",
+    )
     assert command.run(given_options, []) == 0
     captured = capsys.readouterr()
     assert "Leave one device out" in captured.out
@@ -428,7 +647,8 @@ def test_published_devices_have_ceilings_in_every_precision(published: Report) -
         ("MI25", "fp32"): 12.3e12,
     }
     for (name, precision), per_s in stated.items():
-        assert ceilings_of(load(f"deepbench:{name}")).compute[precision][0] == pytest.approx(per_s, rel=0.005)
+        (found,) = ceilings_of(load(f"deepbench:{name}"))
+        assert found.compute[precision][0] == pytest.approx(per_s, rel=0.005)
 
 
 def test_limits_of_published_results_stand_below(published: Report) -> None:

@@ -53,8 +53,10 @@ def run(given: dict[str, Any], _: list[str]) -> int:
     from microbench.report import pictures
 
     ceilings = None if given["ceilings"] is None else parse_ceilings(given["ceilings"])
+    given_sources = sources.load_all(given["sources"])
+    sources.refuse_copies(given_sources)
     report = model.analyse(
-        sources.load_all(given["sources"]),
+        given_sources,
         interactions=given["interactions"],
         confidence=given["confidence"],
         predict=given["predict"],

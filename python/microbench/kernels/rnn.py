@@ -238,9 +238,9 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
     comparison = Comparison(tolerance, unit_roundoff(case.precision.storage) if narrow else 0.0)
     floor = _FP16_SPACING / 2 / tolerance if fp16 else 0.0
     weights = _weights(case, operands)
+    first, first_results, found = _deviations(case, operands, weights)
     scales = {
-        name: [deviation / roundoff + floor for deviation in deviations]
-        for name, deviations in _deviations(case, operands, weights).items()
+        name: [deviation / roundoff + floor for deviation in deviations] for name, deviations in found.items()
     }
 
     def compare(name: str, references: list[Array], rows: slice) -> None:
@@ -249,8 +249,9 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
             comparison.add(_values(case, name, part), reference, np.broadcast_to(scale, reference.shape))
 
     totals: dict[str, list[Array]] = {}
-    for rows in _row_blocks(problem, case.pass_ == "backward"):
-        for name, references in _results(case, operands, weights, rows, EXACT).items():
+    for rows in (first, *_row_blocks(problem, case.pass_ == "backward", first.stop)):
+        results = first_results if rows == first else _results(case, operands, weights, rows, EXACT)
+        for name, references in results.items():
             if name not in _SUMMED_OVER_BATCH:
                 compare(name, references, rows)
             elif name in totals:
@@ -360,8 +361,10 @@ def _results(
     } | ({"dc0": [gradient.c0 for gradient in flat]} if lstm else {})
 
 
-def _deviations(case: Case, operands: Operands, weights: list[list[Weights]]) -> dict[str, list[Array]]:
-    """Standard deviation of rounding errors in each part of each output, from the batch's first rows.
+def _deviations(
+    case: Case, operands: Operands, weights: list[list[Weights]]
+) -> tuple[slice, dict[str, list[Array]], dict[str, list[Array]]]:
+    """Some first rows of the batch, their exact results, and each output part's standard deviation of rounding errors.
 
     The mean square of the errors in the whole part and that of the errors in one unit, or at one step, are added. In
     sums over the batch the part's grows with the batch, the unit's with its square: these may all have one sign.
@@ -383,10 +386,11 @@ def _deviations(case: Case, operands: Operands, weights: list[list[Weights]]) ->
         operands=unit_roundoff("tfloat32") if tf32 else 0.0,
         copies=copies,
     )
-    exact_results = _results(case, operands, weights, slice(rows), EXACT)
+    first = slice(0, rows)
+    exact_results = _results(case, operands, weights, first, EXACT)
     squares: dict[str, list[Array]] = {}
     for _ in range(runs):
-        for name, parts in _results(case, operands, weights, slice(rows), rounds).items():
+        for name, parts in _results(case, operands, weights, first, rounds).items():
             growth = copies if name in _SUMMED_OVER_BATCH else 1.0
             own = [
                 _mean_squares(part - true, _LIKE_AXES.get(name, (0,)), growth)
@@ -395,7 +399,8 @@ def _deviations(case: Case, operands: Operands, weights: list[list[Weights]]) ->
             squares[name] = [
                 a + b for a, b in zip(squares.get(name, [np.zeros(())] * len(own)), own, strict=True)
             ]
-    return {name: [np.sqrt(total / runs) for total in totals] for name, totals in squares.items()}
+    deviations = {name: [np.sqrt(total / runs) for total in totals] for name, totals in squares.items()}
+    return first, exact_results, deviations
 
 
 def _mean_squares(errors: Array, along: tuple[int, ...], growth: float) -> Array:
@@ -412,7 +417,8 @@ def _rows_that_fit(problem: RnnProblem, backward: bool) -> int:
     return max(1, _BLOCK_BYTES // (8 * problem.time_steps * (features + 2 * problem.width(0))))
 
 
-def _row_blocks(problem: RnnProblem, backward: bool) -> Iterator[slice]:
+def _row_blocks(problem: RnnProblem, backward: bool, start: int) -> Iterator[slice]:
+    """The batch's rows from ``start`` on."""
     rows = _rows_that_fit(problem, backward)
-    for start in range(0, problem.batch_size, rows):
-        yield slice(start, min(start + rows, problem.batch_size))
+    for begin in range(start, problem.batch_size, rows):
+        yield slice(begin, min(begin + rows, problem.batch_size))

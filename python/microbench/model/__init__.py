@@ -6,33 +6,47 @@ draws it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from microbench.errors import InputError
 from microbench.model.ceilings import Ceilings
-from microbench.model.data import NESTED
 from microbench.sources import Source
 
 if TYPE_CHECKING:
     from microbench.model.cases import Prediction
     from microbench.model.data import Data, Observation
+    from microbench.model.design import Design
     from microbench.model.fitting import Fit, Variance
     from microbench.model.judging import DeviceError, Diagnostics, Error
+
+HIGHEST_CONFIDENCE = 0.9999
+"""More digits than a table shows, and than tails of so few problems are known to."""
 
 LEAST_DEVICES = 3
 """Devices with ceilings that the model from ceilings takes, so that two are left when one is left out."""
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A time or ratio with its interval; without one where it rests on a single problem."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class Effect:
-    """A level of a factor against the reference, all else as in the base case; a library or layout with its kernel.
+    """A level of a factor against the one that it is held against, all else as in the base case.
 
     Attributes:
         observations: how many have this level.
-        seconds: time of the base case with this level.
+        beside: device, kernel and precision where they are not the base case's, because this level, and all that it can
+            be told from, was not measured with those.
+        seconds: time of the base case with this level, and with ``beside``; ``low_s``, ``high_s`` its interval.
         ratio, low, high: time over that with the reference, and its interval; None: the reference itself, or a level
             that cannot be told from others, or rests on a single problem.
     """
@@ -40,7 +54,10 @@ class Effect:
     factor: str
     level: str
     observations: int
+    beside: dict[str, str]
     seconds: float | None
+    low_s: float | None
+    high_s: float | None
     ratio: float | None
     low: float | None
     high: float | None
@@ -48,7 +65,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Slope:
-    """How times grow: time ~ size^value, at the base case's size, with its interval; None: not known.
+    """How times grow: time ~ size^value, at the base case's size, with its interval; None: cannot be told.
 
     Attributes:
         size: ``flops``, ``bytes``, ``flops^2`` (of the logarithm), ``threads`` or ``bound``.
@@ -56,7 +73,7 @@ class Slope:
 
     kernel: str
     size: str
-    value: float
+    value: float | None
     low: float | None
     high: float | None
 
@@ -68,7 +85,9 @@ class Report:
     Attributes:
         fitted: with device effects, problems left out in turn.
         bounded: with ceilings in their stead, devices left out in turn; None: ``why_not_bounded`` says why.
-        base: levels and sizes of the base case; ``base_s`` its time.
+        base: levels and sizes of the base case; ``base_s`` its time with an interval, None: cannot be told.
+        apart: libraries, layouts and modes that are references beside others of their kernel: what differs is part of
+            what they were measured with.
         alone: factors that do not vary, each with its only level.
         problem_errors: of problems left out, per kernel.
         device_errors: of devices left out; empty where there is one device.
@@ -81,7 +100,8 @@ class Report:
     bounded: Fit | None
     why_not_bounded: str
     base: dict[str, str]
-    base_s: float
+    base_s: Estimate | None
+    apart: tuple[str, ...]
     alone: dict[str, str]
     variances: list[Variance]
     effects: list[Effect]
@@ -121,13 +141,18 @@ def analyse(
     from microbench.model.design import terms_of
     from microbench.model.fitting import analyse_variance, fit
 
-    if not 0 < confidence < 1:
-        raise InputError(f"--confidence {confidence:g}: a share between 0 and 1")
+    if not 0 < confidence <= HIGHEST_CONFIDENCE:
+        raise InputError(f"--confidence {confidence}: a share between 0 and {HIGHEST_CONFIDENCE}")
     if (devices or ceilings) and not predict:
         raise InputError(
             "--device and --ceilings say for what to predict: add --predict KERNEL:COLUMN=VALUE,..."
         )
     asked = [cases.parse(text) for text in predict]
+    for each in asked:
+        if ceilings is not None and "threads" in each.conditions:
+            raise InputError(
+                f"--predict {each.text!r}: --ceilings stand for those of all threads: leave threads out"
+            )
     data = collect(sources)
     chosen = [cases.find_device(data, name) for name in devices]
     observations = data.observations
@@ -141,31 +166,31 @@ def analyse(
     predictions = []
     for each in asked:
         for device in chosen or ([] if ceilings else data.devices):
-            case = cases.complete(each, observations, device.name, device.ceilings[0])
+            case = cases.complete(each, observations, device.name, device.ceilings)
             if chosen or cases.measured_alike(case, observations):
                 predictions.append(cases.predict(fitted, case, confidence))
         if ceilings is not None and bounded is not None:
-            case = cases.complete(each, bounded.observations, cases.DESCRIBED, ceilings)
+            case = cases.complete(each, bounded.observations, cases.DESCRIBED, [ceilings])
             predictions.append(cases.predict(bounded, case, confidence))
     if asked and not predictions:
         raise InputError(
             f"--predict {asked[0].text!r}: no device has times of this kernel and precision: name one by --device"
         )
-    base, base_s = _base(fitted)
     return Report(
         data=data,
         confidence=confidence,
         fitted=fitted,
         bounded=bounded,
         why_not_bounded=why_not,
-        base=base,
-        base_s=base_s,
+        base=_base(fitted.design, observations),
+        base_s=_estimate(fitted, _row(fitted.design, _nature(fitted.design)), confidence),
+        apart=_apart(fitted.design),
         alone={factor: levels[0] for factor, levels in fitted.design.levels.items() if len(levels) == 1},
         variances=analyse_variance(fitted),
         effects=_effects(fitted, confidence),
         slopes=[
             *_slopes(fitted, confidence),
-            *([] if bounded is None else [_bound_slope(bounded, confidence)]),
+            *([] if bounded is None else [_slope_of_all(bounded, "bound", confidence)]),
         ],
         problem_errors=judging.by(fitted, fitted.left_out_residuals, lambda each: each.kernel),
         device_errors=device_errors,
@@ -193,66 +218,106 @@ def _bounded(observations: Sequence[Observation]) -> tuple[Fit | None, str]:
         return None, str(error).removeprefix("model: ")
 
 
-def _base(fitted: Fit) -> tuple[dict[str, str], float]:
+def _nature(design: Design) -> dict[str, str]:
+    """Device, kernel and precision of the base case."""
+    from microbench.model.design import NATURE
+
+    return {factor: design.levels[factor][0] for factor in NATURE}
+
+
+def _nearest(design: Design, candidates: Sequence[Observation]) -> Observation:
+    """The one with most of the base case's device, kernel and precision; of several the one with the first levels."""
+
+    def distance(each: Observation) -> tuple[int, list[int]]:
+        places = [design.levels[factor].index(each.level(factor)) for factor in _nature(design)]
+        return sum(place > 0 for place in places), places
+
+    return min(candidates, key=distance)
+
+
+def _base(design: Design, observations: Sequence[Observation]) -> dict[str, str]:
     import numpy as np
 
-    design = fitted.design
-    family = design.levels["kernel"][0].split(" ")[0]
-    base = {
-        term: next(
-            level
-            for level in design.levels[term]
-            if level in design.references[term] and (term not in NESTED or level.startswith(f"{family}: "))
-        )
-        for term in design.terms
-        if term in design.levels
-    }
+    nearest = _nearest(design, observations)
+    levels = {factor: design.references[factor][nearest.level(factor)] for factor in design.levels} | _nature(
+        design
+    )
+    base = {term: levels[term] for term in design.terms if term in levels}
     for size, unit in (("flops", "GFLOP"), ("bytes", "MB")):
-        if any(getattr(each, size) for each in fitted.observations):
+        if any(getattr(each, size) for each in observations):
             scale = {"GFLOP": 1e9, "MB": 1e6}[unit]
             base[size] = f"{np.exp(design.centres[size]) / scale:.3g} {unit}"
     if "threads" in design.terms:
         base["threads"] = "1"
-    return base, float(np.exp(fitted.coefficients[0]))
+    return base
+
+
+def _apart(design: Design) -> tuple[str, ...]:
+    """References of libraries, layouts and modes, where there are several of one kernel."""
+    from microbench.model.data import NESTED
+    from microbench.model.design import CHOICES
+
+    found = []
+    for factor in CHOICES[:-1]:
+        families: dict[str, list[str]] = {}
+        for level in dict.fromkeys(design.references[factor].values()):
+            families.setdefault(level.split(":")[0] if factor in NESTED else "", []).append(level)
+        found += [f"{factor} {' and '.join(own)}" for own in families.values() if len(own) > 1]
+    return tuple(found)
+
+
+def _row(design: Design, levels: Mapping[str, str]) -> Any:
+    """The columns of the case with these levels of factors, all else at the base case."""
+    import numpy as np
+
+    row = np.zeros(len(design.columns))
+    row[0] = 1.0
+    for place, (term, name) in enumerate(design.columns):
+        parts = term.split(":")
+        if all(part in levels for part in parts) and name == ":".join(levels[part] for part in parts):
+            row[place] = 1.0
+    return row
+
+
+def _estimate(fitted: Fit, row: Any, confidence: float) -> Estimate | None:
+    """exp of a combination of coefficients; None where it cannot be told."""
+    import numpy as np
+
+    if not fitted.design.estimable(row[None, :])[0]:
+        return None
+    value, ends = fitted.interval(row, confidence)
+    low, high = (None, None) if ends is None else (float(np.exp(end)) for end in ends)
+    return Estimate(float(np.exp(value)), low, high)
 
 
 def _effects(fitted: Fit, confidence: float) -> list[Effect]:
-    import numpy as np
-
     design = fitted.design
-
-    def row(factor: str, level: str) -> Any:
-        found = np.zeros(len(design.columns))
-        if level not in design.references[factor]:
-            found[design.columns.index((factor, level))] = 1.0
-        return found
-
+    nature = _nature(design)
     found = []
     for factor in design.terms:
-        for level in design.levels.get(factor, ()):
-            count = sum(each.level(factor) == level for each in fitted.observations)
-            base = np.zeros(len(design.columns))
-            if factor in NESTED and "kernel" in design.terms:
-                base = row(
-                    "kernel",
-                    next(
-                        each
-                        for each in design.levels["kernel"]
-                        if level.startswith(f"{each.split(' ')[0]}: ")
-                    ),
+        references = design.references.get(factor, {})
+        for level in sorted(references, key=lambda each: list(references).index(references[each])):
+            reference = references[level]
+            linked = [each for each in fitted.observations if references[each.level(factor)] == reference]
+            nearest = _nearest(design, linked)
+            levels = {each: nearest.level(each) for each in nature if each != factor}
+            own, held = (_row(design, levels | {factor: each}) for each in (level, reference))
+            seconds = _estimate(fitted, own, confidence)
+            ratio = _estimate(fitted, own - held, confidence)
+            if seconds is None or ratio is None:
+                seconds = ratio = None
+            if level == reference:
+                ratio = None
+            found.append(
+                Effect(
+                    factor,
+                    level,
+                    sum(each.level(factor) == level for each in linked),
+                    {name: value for name, value in levels.items() if value != nature[name]},
+                    *((None,) * 3 if seconds is None else astuple(seconds)),
+                    *((None,) * 3 if ratio is None else astuple(ratio)),
                 )
-            base[0] = 1.0
-            own = row(factor, level)
-            if not design.estimable(np.array([own, base + own])).all():
-                found.append(Effect(factor, level, count, None, None, None, None))
-                continue
-            seconds = float(np.exp((base + own) @ fitted.coefficients))
-            if level in design.references[factor]:
-                found.append(Effect(factor, level, count, seconds, None, None, None))
-                continue
-            value, ends = fitted.interval(own, confidence)
-            low, high = (None, None) if ends is None else (float(np.exp(end)) for end in ends)
-            found.append(Effect(factor, level, count, seconds, float(np.exp(value)), low, high))
+            )
     return found
 
 
@@ -272,21 +337,23 @@ def _slopes(fitted: Fit, confidence: float) -> list[Slope]:
             row[place] = 1.0
             if (column := ("kernel:size", f"{kernel}:{size}")) in design.columns:
                 row[design.columns.index(column)] = 1.0
-            if design.estimable(row[None, :])[0]:
-                value, ends = fitted.interval(row, confidence)
-                found.append(Slope(kernel, size, value, *(ends or (None, None))))
+            found.append(_slope(fitted, row, kernel, size, confidence))
     if "threads" in design.terms:
-        row = np.zeros(len(design.columns))
-        row[design.columns.index(("threads", "threads"))] = 1.0
-        value, ends = fitted.interval(row, confidence)
-        found.append(Slope("all", "threads", value, *(ends or (None, None))))
+        found.append(_slope_of_all(fitted, "threads", confidence))
     return found
 
 
-def _bound_slope(bounded: Fit, confidence: float) -> Slope:
+def _slope_of_all(fitted: Fit, term: str, confidence: float) -> Slope:
+    """That of a term with one column."""
     import numpy as np
 
-    row = np.zeros(len(bounded.design.columns))
-    row[bounded.design.columns.index(("bound", "bound"))] = 1.0
-    value, ends = bounded.interval(row, confidence)
-    return Slope("all", "bound", value, *(ends or (None, None)))
+    row = np.zeros(len(fitted.design.columns))
+    row[fitted.design.columns.index((term, term))] = 1.0
+    return _slope(fitted, row, "all", term, confidence)
+
+
+def _slope(fitted: Fit, row: Any, kernel: str, size: str, confidence: float) -> Slope:
+    if not fitted.design.estimable(row[None, :])[0]:
+        return Slope(kernel, size, None, None, None)
+    value, ends = fitted.interval(row, confidence)
+    return Slope(kernel, size, value, *(ends or (None, None)))

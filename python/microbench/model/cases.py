@@ -11,7 +11,7 @@ import numpy as np
 from microbench import kernels
 from microbench.errors import InputError
 from microbench.figures import choices, problem_title
-from microbench.model.ceilings import Ceilings
+from microbench.model.ceilings import Ceilings, bound_s
 from microbench.model.data import WITHOUT_INPUT, Data, Device, Observation, kernel_title, problem_of
 from microbench.model.design import CHOICES, varying
 from microbench.model.fitting import Fit
@@ -82,12 +82,20 @@ def parse(text: str) -> Asked:
 
 
 def find_device(data: Data, name: str) -> Device:
-    """The device of this name, of this processor, or with a source of this name; raises InputError without one."""
+    """The device of this name, of this processor, or with a source of this name; raises InputError without just one."""
+    found = []
     for device in data.devices:
         known = {device.name, device.processor, *device.sources}
         known |= {each.removeprefix("deepbench:") for each in known}
         if name.casefold() in {each.casefold() for each in known}:
-            return device
+            found.append(device)
+    if len(found) > 1:
+        raise InputError(
+            f"--device {name!r} is the processor of several: write one of "
+            + ", ".join(device.name for device in found)
+        )
+    if found:
+        return found[0]
     raise InputError(
         f"--device {name!r}: there is none with such times; there are "
         + ", ".join(device.name for device in data.devices)
@@ -95,9 +103,12 @@ def find_device(data: Data, name: str) -> Device:
 
 
 def complete(
-    asked: Asked, observations: Sequence[Observation], device: str, ceilings: Ceilings
+    asked: Asked, observations: Sequence[Observation], device: str, ceilings: Sequence[Ceilings]
 ) -> Observation:
     """The case as an observation without a time: what was not asked for is as in most observations that are alike.
+
+    Args:
+        ceilings: of the device; the first that hold for the case's threads and precision are its.
 
     Raises:
         InputError: no such problem, or nothing was measured of its kernel, precision or other conditions.
@@ -120,11 +131,13 @@ def complete(
         most = min(levels, key=lambda level: (-levels[level], level))
         default = "fp32" if name == "precision" and "fp32" in levels else most
         values[name] = asked.conditions.get(name, default)
+        alike = [each for each in alike if str(getattr(each, name)) == values[name]] or alike
         measured = sorted({str(getattr(each, name)) for each in observations})
         interpolated = name == "threads" and name in varying(observations)
         if name in asked.conditions and values[name] not in measured and not interpolated:
+            there = ", ".join("unknown" if (name, each) == ("threads", "0") else each for each in measured)
             raise InputError(
-                f"--predict {asked.text!r}: {name} {values[name]!r} was not measured; there is {', '.join(measured)}"
+                f"--predict {asked.text!r}: {name} {values[name]!r} was not measured; there is {there}"
             )
     try:
         problem = parse_problem(asked.kernel, asked.problem).problem
@@ -145,6 +158,9 @@ def complete(
         flops, nbytes = problem.flops(), problem.bytes(case.precision)
     columns = {field.name: getattr(problem, field.name) for field in fields(problem)}
     known = alike[0]
+    threads = int(values["threads"])
+    roofs = (each.roof(values["precision"], threads) for each in ceilings)
+    roof = next((each for each in roofs if each is not None), None)
     return Observation(
         device=device,
         kernel=kernel,
@@ -152,12 +168,13 @@ def complete(
         library=values["library"],
         layout=values["layout"],
         mode=values["mode"],
-        threads=int(values["threads"]),
+        threads=threads,
         problem=problem_of(asked.kernel, columns),
         title=problem_title(asked.kernel, columns, pass_, values["layout"]),
         flops=flops if known.flops else None,
         bytes=nbytes if known.bytes else None,
-        bound_s=ceilings.bound_s(values["precision"], flops, nbytes),
+        bound_s=bound_s(roof, flops, nbytes),
+        roof=roof,
     )
 
 
@@ -200,6 +217,16 @@ def predict(fitted: Fit, case: Observation, confidence: float) -> Prediction:
     kernel = np.array([each.kernel == case.kernel for each in others])
     alike = np.array([all(getattr(each, name) == getattr(case, name) for name in names) for each in others])
     precision = np.array([each.precision == case.precision for each in others])
+    cell = [others[place] for place in np.flatnonzero(kernel & alike)]
+    for factor in CHOICES[:-1]:
+        references, level = design.references[factor], case.level(factor)
+        there = sorted({each.level(factor) for each in cell})
+        if there and references.get(level, level) not in {references[each] for each in there}:
+            raise InputError(
+                f"predict {case.title}: the times say nothing about {factor} {level} in {case.precision}"
+                + f" on {case.device}" * (not described)
+                + f": there is {', '.join(there)}"
+            )
     groups = "devices" if described else "problems"
     candidates = [
         (
@@ -234,17 +261,33 @@ def predict(fitted: Fit, case: Observation, confidence: float) -> Prediction:
     )
 
 
+def _outside(
+    value: float | None, others: Sequence[float | None], unit: str, scale: float, what: str
+) -> list[str]:
+    """A note where ``value`` is known and lies outside of the others' range."""
+    known = [each for each in others if each]
+    if not value or not known or min(known) <= value <= max(known):
+        return []
+    given, *ends = (
+        f"{float(f'{each / scale:.3g}'):g}" for each in dict.fromkeys((value, min(known), max(known)))
+    )
+    return [f"{given} {unit} lie outside of what {what}, {' to '.join(ends)}"]
+
+
 def _notes(case: Observation, others: Sequence[Observation], seconds: float, described: bool) -> list[str]:
-    notes = []
     own = [each for each in others if each.kernel == case.kernel]
-    for size, unit in (("flops", "GFLOP"), ("bytes", "GB")):
-        value = getattr(case, size)
-        known = [getattr(each, size) for each in own]
-        if value and not min(known) <= value <= max(known):
-            notes.append(
-                f"{value / 1e9:.3g} {unit} lie outside of what was measured of {case.kernel}, "
-                f"{min(known) / 1e9:.3g} to {max(known) / 1e9:.3g}"
-            )
+    measured = f"was measured of {case.kernel}"
+    notes = [
+        *_outside(case.flops, [each.flops for each in own], "GFLOP", 1e9, measured),
+        *_outside(case.bytes, [each.bytes for each in own], "GB", 1e9, measured),
+    ]
+    if described and case.roof is not None:
+        for place, unit in enumerate(("GFLOP/s", "GB/s")):
+            known = [each.roof[place] for each in others if each.roof is not None]
+            notes += _outside(case.roof[place], known, unit, 1e9, "the devices here have")
+    elif not described:
+        here = [each.threads for each in own if each.device == case.device]
+        notes += _outside(case.threads, here, "threads", 1, f"{measured} on {case.device}")
     pairs = [("kernel", name) for name in ("precision", *CHOICES[:-1])]
     pairs += [("device", name) for name in ("kernel", "precision", *CHOICES[:-1]) if not described]
     for first, second in pairs:

@@ -13,6 +13,7 @@ from typing import Literal
 from microbench import roofline
 from microbench.errors import InputError
 from microbench.sources import PREFIX, Source
+from microbench.store import RunInfo
 
 Origin = Literal["stated", "measured"]
 
@@ -28,48 +29,53 @@ class Ceilings:
     Attributes:
         compute: operations per second by precision, each with its origin; "": of whatever precision.
         memory: bytes per second and its origin; None: unknown.
+        threads: for how many threads they hold; None: for the whole device.
     """
 
     compute: Mapping[str, tuple[float, Origin]] = field(default_factory=dict)
     memory: tuple[float, Origin] | None = None
+    threads: int | None = None
 
-    def bound_s(
-        self,
-        precision: str,
-        flops: float | None,
-        nbytes: float | None,
-        measured_peak: float | None = None,
-    ) -> float | None:
-        """Least time by the roofline, max(flops / peak, bytes / bandwidth), in seconds.
-
-        Bytes that are unknown are taken to cost nothing.
+    def roof(
+        self, precision: str, threads: int, measured_peak: float | None = None
+    ) -> tuple[float, float] | None:
+        """Peak and bandwidth, per second; None where one is unknown for this precision and so many threads.
 
         Args:
             measured_peak: where the device has no peak of this precision.
-
-        Returns:
-            None where the peak, the bandwidth or the number of operations is unknown.
         """
-        peak = self.compute.get(precision) or self.compute.get("") or (measured_peak, "measured")
-        if not flops or not peak[0] or self.memory is None:
+        peak, _ = self.compute.get(precision) or self.compute.get("") or (measured_peak, "measured")
+        if not peak or self.memory is None or self.threads not in (None, threads):
             return None
-        return max(flops / peak[0], (nbytes or 0) / self.memory[0])
+        return peak, self.memory[0]
 
 
-def ceilings_of(source: Source) -> Ceilings:
-    """Those of a source: stated ones where there are any, because a device that is not here has no others."""
+def bound_s(roof: tuple[float, float] | None, flops: float | None, nbytes: float | None) -> float | None:
+    """Least time by the roofline, max(flops / peak, bytes / bandwidth), in seconds.
+
+    Bytes that are unknown are taken to cost nothing. None where the roof or the number of operations is unknown.
+    """
+    return None if roof is None or not flops else max(flops / roof[0], (nbytes or 0) / roof[1])
+
+
+def ceilings_of(source: Source) -> tuple[Ceilings, ...]:
+    """Those of each part of a source: stated ones where there are any, as a device that is not here has no others."""
     if source.published:
-        return _published().get(source.name.removeprefix(PREFIX), Ceilings())
+        return (_published().get(source.name.removeprefix(PREFIX), Ceilings()),)
+    return tuple(_recorded(part.info) for part in source.parts)
+
+
+def _recorded(info: RunInfo) -> Ceilings:
     compute: dict[str, tuple[float, Origin]] = {}
     memory: tuple[float, Origin] | None = None
-    for ceiling in roofline.ceilings(source.info):
+    for ceiling in roofline.ceilings(info):
         origin: Origin = "stated" if ceiling.origin == "theoretical" else "measured"
         better = origin == "stated"  # measured ones come first
         if ceiling.bounds == "compute" and (better or ceiling.unit not in compute):
             compute[ceiling.unit] = (ceiling.per_s, origin)
         elif ceiling.unit == roofline.MEMORY and (better or memory is None):
             memory = (ceiling.per_s, origin)
-    return Ceilings(compute, memory)
+    return Ceilings(compute, memory, info.ceilings.get("threads"))
 
 
 @functools.cache

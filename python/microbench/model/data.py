@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from microbench.collective import COLLECTIVES
 from microbench.errors import InputError
 from microbench.figures import RecordSummary, Row, choices, fit, library_title, one_line, problem_title
-from microbench.model.ceilings import Ceilings, ceilings_of
+from microbench.model.ceilings import Ceilings, bound_s, ceilings_of
 from microbench.problem import Scalar
 from microbench.sources import Source, time_s
+from microbench.store import RunInfo
 
 MINIMUM_PROBLEMS = 6
 """Different sizes under which no model is fitted: an intercept, two slopes, and something to judge them by."""
@@ -36,6 +37,7 @@ class Observation:
         flops, bytes: None: unknown, or none, or not known of all of this kernel.
         bound_s: seconds by the device's ceilings, the longer of arithmetic and compulsory traffic; None: unknown.
         seconds: median over the run's processes; of a case to predict None.
+        roof: those ceilings: operations and bytes per second.
     """
 
     device: str
@@ -51,6 +53,7 @@ class Observation:
     bytes: float | None
     bound_s: float | None = None
     seconds: float | None = None
+    roof: tuple[float, float] | None = None
 
     @property
     def family(self) -> str:
@@ -68,12 +71,14 @@ class Device:
     """One level of the architecture.
 
     Attributes:
-        sources: the names of its runs.
-        ceilings: of its runs, in their order.
+        hosts: the names of its hosts, as far as they were recorded.
+        sources: the names of its sources.
+        ceilings: of their runs, in their order.
     """
 
     name: str
     processor: str
+    hosts: tuple[str, ...]
     sources: tuple[str, ...]
     ceilings: tuple[Ceilings, ...]
 
@@ -97,24 +102,28 @@ def collect(sources: Sequence[Source]) -> Data:
     """One observation per run and configuration.
 
     The processes of a run (``--repeat``) become one median: they differ by percents, the model by tens of percents,
-    and they would tell nothing new of devices and sizes while counting as if they did.
+    and they would tell nothing new of devices and sizes while counting as if they did. Sources with the same processor
+    are one device where their hosts have one name, or none was recorded; processors alike in other hosts may differ in
+    clocks, memory and neighbours.
 
     Raises:
         InputError: no usable time, or of fewer than `MINIMUM_PROBLEMS` problems.
     """
-    names: dict[str, str] = {}
+    names: dict[tuple[str, ...], str] = {}
     devices: dict[str, Device] = {}
     found: list[Observation] = []
     left_out: Counter[str] = Counter()
     for source in sources:
         processor = source.device or source.name
-        name = names.setdefault(processor, source.name)
-        ceilings = ceilings_of(source)
-        known = devices.get(name, Device(name, processor, (), ()))
+        hosts = tuple(sorted({_host(part.info) for part in source.parts} - {""}))
+        name = names.setdefault((processor, *hosts), source.name)
+        known = devices.get(name, Device(name, processor, hosts, (), ()))
         devices[name] = replace(
-            known, sources=(*known.sources, source.name), ceilings=(*known.ceilings, ceilings)
+            known,
+            sources=(*known.sources, source.name),
+            ceilings=(*known.ceilings, *ceilings_of(source)),
         )
-        found += _observations(source, name, ceilings, left_out)
+        found += _observations(source, name, left_out)
     found = _known_sizes(found, left_out)
     sentences = tuple(f"{count} record{'s' * (count != 1)}: {why}" for why, count in left_out.items())
     problems = len({each.problem for each in found})
@@ -129,8 +138,27 @@ def collect(sources: Sequence[Source]) -> Data:
         tuple(found),
         tuple(device for device in devices.values() if device.name in used),
         sentences,
-        {source.name: source.limits for source in sources if source.limits},
+        _limits(sources, tuple(devices.values())),
     )
+
+
+def _host(info: RunInfo) -> str:
+    """The name of the host, "" where it was not recorded."""
+    return str((info.environment.get("system") or {}).get("hostname") or "")
+
+
+def _limits(sources: Sequence[Source], devices: Sequence[Device]) -> dict[str, tuple[str, ...]]:
+    """The sources' own, and which of them are one device only by assumption."""
+    found = {source.name: source.limits for source in sources}
+    for device in devices:
+        assumed = ""
+        if len(device.hosts) > 1:
+            assumed = f"taken as one device, on hosts {', '.join(device.hosts)}"
+        elif len(device.sources) > 1 and not device.hosts:
+            assumed = "taken as one device: the processor is the same, the host's name was not recorded"
+        if assumed:
+            found |= {name: (*found[name], assumed) for name in device.sources}
+    return {name: own for name, own in found.items() if own}
 
 
 def kernel_title(kernel: str, pass_: str, without_input: bool = False) -> str:
@@ -150,13 +178,16 @@ def problem_of(kernel: str, problem: Mapping[str, Scalar]) -> str:
     return f"{kernel} {sorted((defaults | dict(problem)).items())}"
 
 
-def _observations(
-    source: Source, device: str, ceilings: Ceilings, left_out: Counter[str]
-) -> Iterable[Observation]:
-    times: dict[tuple[Hashable, ...], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    first: dict[tuple[Hashable, ...], RecordSummary] = {}
+def _observations(source: Source, device: str, left_out: Counter[str]) -> Iterable[Observation]:
+    times: dict[tuple[Hashable, ...], dict[tuple[int, int], list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    first: dict[tuple[Hashable, ...], tuple[RecordSummary, Ceilings]] = {}
     failures: dict[str, str] = {}
-    for record in source.summaries():
+    ceilings = ceilings_of(source)
+    for number, record in (
+        (number, record) for number, part in enumerate(source.parts) for record in part.summaries()
+    ):
         seconds = time_s(record)
         if record.kernel in COLLECTIVES:
             left_out["collectives depend on ranks and network; `microbench simulate` models them"] += 1
@@ -170,16 +201,17 @@ def _observations(
                 *(record.pass_, record.precision, library_title(record)),
                 *(record.layout, record.mode, record.threads),
             )
-            times[key][record.repeat].append(seconds)
-            first.setdefault(key, record)
-    for key, record in first.items():
+            times[key][number, record.repeat].append(seconds)
+            first.setdefault(key, (record, ceilings[number]))
+    for key, (record, own) in first.items():
         medians = [statistics.median(each) for each in times[key].values()]
-        yield _observation(record, device, ceilings, statistics.median(medians))
+        yield _observation(record, device, own, statistics.median(medians))
 
 
 def _observation(record: Row, device: str, ceilings: Ceilings, seconds: float) -> Observation:
     # Of recurrent layers without the product with their input, which DeepBench published, the traffic is unknown.
     without_input = record.kernel == "rnn" and record.bytes is None
+    roof = ceilings.roof(record.precision, record.threads, measured_peak=record.peak_flops_per_s)
     return Observation(
         device=device,
         kernel=kernel_title(record.kernel, record.pass_, without_input),
@@ -192,10 +224,9 @@ def _observation(record: Row, device: str, ceilings: Ceilings, seconds: float) -
         title=problem_title(record.kernel, record.problem, record.pass_, record.layout),
         flops=record.flops or None,
         bytes=record.bytes or None,
-        bound_s=ceilings.bound_s(
-            record.precision, record.flops, record.bytes, measured_peak=record.peak_flops_per_s
-        ),
+        bound_s=bound_s(roof, record.flops, record.bytes),
         seconds=seconds,
+        roof=roof,
     )
 
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from microbench.model.data import NESTED, Observation
+from microbench.model.data import Observation
 
 Array = NDArray[np.float64]
 
-_NATURE = ("device", "kernel", "precision")
+NATURE = ("device", "kernel", "precision")
 CHOICES = ("library", "layout", "mode", "threads")
-FACTORS = (*_NATURE, *CHOICES[:-1])
+FACTORS = (*NATURE, *CHOICES[:-1])
 INTERACTIONS = ("device:kernel", "device:precision")
 _SIZES = ("flops", "bytes")
 
@@ -40,7 +40,7 @@ class Design:
     Attributes:
         terms: in the order of their columns.
         levels: of each factor, the reference first.
-        references: of each factor the levels that others are held against: one, or one for each kernel (`NESTED`).
+        references: of each factor and level the level that it is held against, its own where it is such a one.
         centres: mean logarithm of each size.
         used: per kernel, the sizes that are known of it.
         own_slopes: kernels with slopes of their own.
@@ -53,7 +53,7 @@ class Design:
 
     terms: tuple[str, ...]
     levels: Mapping[str, tuple[str, ...]]
-    references: Mapping[str, frozenset[str]]
+    references: Mapping[str, Mapping[str, str]]
     centres: Mapping[str, float]
     used: Mapping[str, frozenset[str]]
     own_slopes: frozenset[str]
@@ -153,7 +153,7 @@ class Design:
             attribute = {"threads": "threads", "bound": "bound_s"}[term]
             logarithms = [float(np.log(getattr(each, attribute))) for each in observations]
             return [term], np.array(logarithms)[:, None]
-        names = [level for level in self.levels[term] if level not in self.references[term]]
+        names = [level for level in self.levels[term] if self.references[term][level] != level]
         present = np.array([each.level(term) for each in observations], dtype=object)
         block = np.array([present == level for level in names], dtype=float).reshape(len(names), len(present))
         return names, block.T
@@ -173,9 +173,10 @@ class Design:
 def varying(observations: Sequence[Observation]) -> list[str]:
     """The factors of the model: device, kernel and precision if they vary, what was chosen if it varies beside them.
 
-    A library that is the only one of its device is part of the device; so with layouts, modes and threads.
+    A library that is the only one of its device is part of the device; so with layouts, modes and threads. Threads are
+    none where they are unknown of some observation.
     """
-    found = [factor for factor in _NATURE if len({each.level(factor) for each in observations}) > 1]
+    found = [factor for factor in NATURE if len({each.level(factor) for each in observations}) > 1]
     cells: dict[tuple[str, ...], list[Observation]] = defaultdict(list)
     for each in observations:
         cells[each.device, each.kernel, each.precision].append(each)
@@ -183,6 +184,7 @@ def varying(observations: Sequence[Observation]) -> list[str]:
         factor
         for factor in CHOICES
         if any(len({getattr(each, factor) for each in cell}) > 1 for cell in cells.values())
+        and (factor != "threads" or all(each.threads > 0 for each in observations))
     ]
 
 
@@ -225,14 +227,23 @@ def _levels(observations: Sequence[Observation], factor: str) -> tuple[str, ...]
     return tuple(sorted(problems, key=lambda level: (-problems[level], -counts[level], level)))
 
 
-def _references(observations: Sequence[Observation], factor: str, levels: Sequence[str]) -> frozenset[str]:
-    """The first level, or the first of each kernel."""
-    if factor not in NESTED:
-        return frozenset(levels[:1])
-    families: dict[str, set[str]] = defaultdict(set)
+def _references(observations: Sequence[Observation], factor: str, levels: Sequence[str]) -> dict[str, str]:
+    """Of each level the one that it is held against: the first of all that it can be told from.
+
+    What was chosen can be told apart where it was chosen for the same device, kernel and precision, directly or over
+    others. Where there is no such link (a library that only one device has), the difference is part of those.
+    """
+    if factor in NATURE:
+        return dict.fromkeys(levels, levels[0])
+    cells: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for each in observations:
-        families[each.family].add(each.level(factor))
-    return frozenset(min(own, key=levels.index) for own in families.values())
+        cells[each.device, each.kernel, each.precision].add(each.level(factor))
+    found = {level: level for level in levels}
+    for cell in cells.values():
+        linked = {found[level] for level in cell}
+        first = min(linked, key=levels.index)
+        found = {level: first if known in linked else known for level, known in found.items()}
+    return found
 
 
 def _independent(matrix: Array) -> NDArray[np.bool_]:

@@ -211,6 +211,7 @@ class Variance:
 
     Attributes:
         degrees: coefficients that the term adds to the others.
+        untold: levels that were measured, but cannot be told from others.
         sum_of_squares: type II: what the term explains beside all terms that do not contain it.
         share: of what those leave unexplained.
         statistic, p_value: of Hotelling's test that all its coefficients are 0, on the cluster jackknife's covariance;
@@ -219,27 +220,44 @@ class Variance:
 
     term: str
     degrees: int
-    sum_of_squares: float
-    share: float
+    untold: tuple[str, ...]
+    sum_of_squares: float | None
+    share: float | None
     statistic: float | None
     p_value: float | None
 
 
 def analyse_variance(full: Fit) -> list[Variance]:
-    """The type II table of a fit; terms that add nothing to the others have no degrees of freedom."""
+    """The type II table of a fit; terms that add nothing to the others have no degrees of freedom, and no sum."""
     found = []
+    told = full.design.estimable(np.eye(full.matrix.shape[1]))
+    measured = np.any(full.matrix, axis=0)
     groups = [full.names[number] for number in full.groups]
     for term in full.design.terms:
         others = [each for each in full.design.terms if each != term and not _contains(each, term)]
         # Last, so that what it shares with the others is theirs.
         extended = fit(full.observations, [*others, term], groups)
         own = extended.design.of_term(term)
+        untold = tuple(
+            name
+            for place, (name_of, name) in enumerate(full.design.columns)
+            if name_of == term and measured[place] and not told[place]
+        )
+        if not own:
+            found.append(Variance(term, 0, untold, None, None, None, None))
+            continue
         explained = _explained(extended, own)
         unexplained = explained + float(extended.residuals @ extended.residuals)
         statistic, p_value = _hotelling(extended, own)
         found.append(
             Variance(
-                term, len(own), explained, explained / unexplained if unexplained else 0.0, statistic, p_value
+                term,
+                len(own),
+                untold,
+                explained,
+                explained / unexplained if unexplained else None,
+                statistic,
+                p_value,
             )
         )
     return found
@@ -255,8 +273,6 @@ def _explained(extended: Fit, columns: Sequence[int]) -> float:
 
     b' V^-1 b, where V is their part of (X'X)^-1.
     """
-    if not columns:
-        return 0.0
     scaled = _scaled(extended.design, extended.matrix)
     places = np.searchsorted(np.flatnonzero(extended.design.kept), columns)
     part = np.linalg.inv(scaled.T @ scaled)[np.ix_(places, places)]
@@ -269,7 +285,7 @@ def _hotelling(extended: Fit, columns: Sequence[int]) -> tuple[float | None, flo
 
     count, degrees = len(extended.names), len(columns)
     combinations = np.eye(extended.matrix.shape[1])[list(columns)]
-    if not 0 < degrees < count:
+    if degrees >= count:
         return None, None
     others = extended.predicted_without(combinations)
     if np.isnan(others).any():

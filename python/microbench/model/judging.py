@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from microbench.model.data import Device, Observation
-from microbench.model.design import INTERACTIONS, Array, Design, terms_of
+from microbench.model.design import CHOICES, INTERACTIONS, Array, Design, terms_of
 from microbench.model.fitting import Fit, least_squares, logarithms
 
 _NAMED = 5
@@ -124,27 +124,34 @@ def by(fitted: Fit, residuals: Array, key: Callable[[Observation], str]) -> list
     return [*found, error("all", residuals, fitted.observations)]
 
 
-def left_out_device(observations: Sequence[Observation], device: str) -> tuple[str, Array]:
+def left_out_device(
+    observations: Sequence[Observation], device: str, references: Mapping[str, Mapping[str, str]]
+) -> tuple[str, Array]:
     """The device that stands for ``device``, and log(observed / predicted) of its observations; NaN: not predictable.
 
     The prediction is that of the model without interactions of the device, fitted to all other devices.
+
+    Args:
+        references: of the design of all observations: a library, say, that is its own reference is part of its device.
     """
     rest = [each for each in observations if each.device != device]
     own = [each for each in observations if each.device == device]
-    terms = [term for term in terms_of(rest) if term not in INTERACTIONS]
+    known_of_all = terms_of(observations)
+    terms = [term for term in terms_of(rest) if term in known_of_all and term not in INTERACTIONS]
     design = Design.of(rest, terms)
     reference = design.levels["device"][0]
     coefficients = least_squares(design, design.matrix(rest), logarithms(rest))
     rows = design.matrix([replace(each, device=reference) for each in own])
     predicted = rows @ coefficients
-    known = np.array([_levels_known(each, design) for each in own]) & design.estimable(rows)
+    known = np.array([_levels_known(each, design, references) for each in own]) & design.estimable(rows)
     return reference, np.where(known, logarithms(own) - predicted, np.nan)
 
 
-def _levels_known(case: Observation, design: Design) -> bool:
-    """Whether every factor of the model has the case's level."""
+def _levels_known(case: Observation, design: Design, references: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether every factor of the model has the case's level, or it is part of the device."""
     return all(
         case.level(term) in design.levels[term]
+        or (term in CHOICES and references[term][case.level(term)] == case.level(term))
         for term in design.terms
         if term in design.levels and term != "device"
     )
@@ -158,7 +165,7 @@ def devices_left_out(
     from_ceilings = None if bounded is None else bounded.left_out_residuals
     for device in devices:
         own = [each for each in fitted.observations if each.device == device.name]
-        reference, residuals = left_out_device(fitted.observations, device.name)
+        reference, residuals = left_out_device(fitted.observations, device.name, fitted.design.references)
         factor = float(np.median(residuals[np.isfinite(residuals)])) if np.isfinite(residuals).any() else None
         scaled = error(device.name, residuals - (factor or 0.0), own)
         ceilings = None

@@ -12,6 +12,7 @@ from microbench.figures import one_line
 from microbench.model import Report
 from microbench.model.data import Observation
 from microbench.model.design import Array
+from microbench.model.sections import limits
 from microbench.report.figure import Axis, Figure, Series
 
 _SECTION = "model"
@@ -20,22 +21,24 @@ _SECTION = "model"
 def figures(report: Report) -> list[Figure]:
     """Residuals over fitted times, their quantiles beside normal ones, and errors at what was left out."""
     fitted = report.fitted
+    predicted = zip(fitted.observations, fitted.left_out_residuals, strict=True)
     found = [
         _residuals(report),
         _quantiles(report),
         _shares(
             "problems",
             "Predicted without the problem: share of the times within a factor",
-            _texts(report),
+            _texts(report, [each for each, error in predicted if np.isfinite(error)]),
             _grouped(fitted.observations, fitted.left_out_residuals, lambda each: each.kernel),
         ),
     ]
-    if report.ceiling_residuals:
+    if report.bounded is not None and report.ceiling_residuals:
+        predicted = zip(report.bounded.observations, report.bounded.left_out_residuals, strict=True)
         found.append(
             _shares(
                 "devices",
                 "Predicted from the device's ceilings alone: share of the times within a factor",
-                _texts(report),
+                _texts(report, [each for each, error in predicted if np.isfinite(error)]),
                 report.ceiling_residuals,
             )
         )
@@ -50,7 +53,7 @@ def _residuals(report: Report) -> Figure:
         "model-residuals",
         _SECTION,
         "Measured over fitted time",
-        *_texts(report),
+        *_texts(report, fitted.observations),
         Axis("fitted time", log=True, suffix="s"),
         Axis("measured time / fitted time", log=True, plain=True),
         tuple(
@@ -88,7 +91,7 @@ def _quantiles(report: Report) -> Figure:
         "model-normality",
         _SECTION,
         "Quantiles of the residuals beside those of a normal distribution of the same spread",
-        *_texts(report),
+        *_texts(report, report.fitted.observations),
         Axis("log(measured / fitted), normal"),
         Axis("log(measured / fitted)"),
         (
@@ -98,9 +101,8 @@ def _quantiles(report: Report) -> Figure:
     )
 
 
-def _texts(report: Report) -> tuple[str, str, tuple[str, ...]]:
-    """Caption, conditions and limits of each figure."""
-    observations = report.fitted.observations
+def _texts(report: Report, observations: Sequence[Observation]) -> tuple[str, str, tuple[str, ...]]:
+    """Caption, conditions and limits of a figure that draws these observations."""
     modes, precisions, threads = (
         ", ".join(dict.fromkeys(texts))
         for texts in (
@@ -109,13 +111,15 @@ def _texts(report: Report) -> tuple[str, str, tuple[str, ...]]:
             (str(each.threads or "unknown") for each in observations),
         )
     )
-    devices = ", ".join(device.name for device in report.data.devices)
+    drawn = {each.device for each in observations}
+    devices = [device for device in report.data.devices if device.name in drawn]
+    names = ", ".join(device.name for device in devices)
     conditions = (
-        f"{len(observations)} times of {devices}; "
-        f"modes: {modes}; precisions: {precisions}; threads: {threads}."
+        f"{len(observations)} times of {names}; modes: {modes}; precisions: {precisions}; threads: {threads}."
     )
-    limits = [f"{name}: {text}" for name, texts in report.data.limits.items() for text in texts]
-    return "", one_line(conditions), tuple(map(one_line, limits))
+    sources = {name for device in devices for name in device.sources}
+    known = {name: own for name, own in report.data.limits.items() if name in sources}
+    return "", one_line(conditions), tuple(map(one_line, limits(known)))
 
 
 def _shares(

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from microbench.comparison.text import interval_text, ratio_text
-from microbench.figures import number_text, percent_text, time_text
-from microbench.model import Report, Slope
-from microbench.model.cases import DESCRIBED, Prediction
-from microbench.model.data import Device
-from microbench.model.judging import Error
+from microbench.figures import number_text, one_line, percent_text, time_text
+from microbench.model import Effect, Report, Slope
+from microbench.model.cases import DESCRIBED
+from microbench.model.ceilings import Ceilings
+from microbench.model.error_sections import NAME_WIDTH, Section, device_name, error_sections, p_text
 
-_LEVEL = 0.05
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, a table where it has rows, and sentences. Negative widths align to the right."""
-
-    heading: str
-    headings: tuple[str, ...] = ()
-    widths: tuple[int, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    sentences: tuple[str, ...] = ()
+_NAMED = 6
 
 
 def sections(report: Report) -> Iterator[Section]:
@@ -33,25 +21,11 @@ def sections(report: Report) -> Iterator[Section]:
     yield _variances(report)
     yield _effects(report)
     yield _slopes(report)
-    yield Section(
-        "Leave one problem out: errors at problems that were not fitted",
-        ("kernel", "times", "median time", "median error", "90 % under"),
-        (40, -6, -12, -12, -12),
-        tuple(
-            (each.name, str(each.observations), time_text(each.seconds), *_error(each))
-            for each in report.problem_errors
-        ),
-        (
-            "An error is the factor between measured and predicted time, whichever is larger.",
-            *_unpredictable(report.problem_errors),
-        ),
-    )
-    yield _left_out_devices(report)
-    yield from _diagnostics(report)
+    yield from error_sections(report)
     yield from _predictions(report)
     yield Section("Left out", sentences=report.data.left_out or ("nothing",))
     if report.data.limits:
-        yield Section("Limits", sentences=tuple(_limits(report.data.limits)))
+        yield Section("Limits", sentences=tuple(limits(report.data.limits)))
 
 
 def _model(report: Report) -> Section:
@@ -59,7 +33,7 @@ def _model(report: Report) -> Section:
     problems = len(fitted.names)
     terms = " + ".join(fitted.design.terms)
     alone = ", ".join(f"{factor} ({level or 'unnamed'})" for factor, level in report.alone.items())
-    dropped = len(fitted.design.columns) - fitted.rank
+    dropped = int(fitted.matrix.any(axis=0).sum()) - fitted.rank
     devices = len(report.data.devices)
     sentences = [
         f"log(time) = {terms}: {fitted.rank} coefficients, {len(fitted.times)} times (medians) of {problems} problems "
@@ -71,6 +45,9 @@ def _model(report: Report) -> Section:
         sentences.append(
             f"{dropped} further coefficient{'s' * (dropped != 1)} cannot be told from the others by these data."
         )
+    unknown = sum(each.threads < 1 for each in fitted.observations)
+    if unknown and len({each.threads for each in fitted.observations}) > 2:
+        sentences.append(f"Threads vary, but have no term: of {unknown} times they are unknown.")
     if "device:kernel" in terms or "device:precision" in terms:
         sentences.append(
             "With interactions, effects of devices, kernels, precisions hold at the base case's levels of the others."
@@ -88,20 +65,38 @@ def _share(value: float | None) -> str:
 
 def _devices(report: Report) -> Section:
     times = [each.device for each in report.fitted.observations]
+    rows, sentences = [], []
+    for device in report.data.devices:
+        name = device_name(device.name)
+        if name != one_line(device.name):
+            sentences.append(f"{name} is {device.name}.")
+        if len(device.sources) > 1:
+            on = f" on host {', '.join(device.hosts)}" if device.hosts else ""
+            sentences.append(f"{name} is one device{on} in {', '.join(device.sources)}.")
+        ceilings: dict[int | None, Ceilings] = {}
+        for each in device.ceilings:
+            ceilings.setdefault(each.threads, each)
+        if len(ceilings) > 1:
+            sentences += [
+                f"{name}, ceilings of {_threads_text(threads)}: {_ceilings(known)}."
+                for threads, known in ceilings.items()
+            ]
+        known = "by threads, below" if len(ceilings) > 1 else _ceilings(device.ceilings[0])
+        rows.append((name, device.processor, str(times.count(device.name)), known))
     return Section(
         "Devices and their ceilings",
         ("device", "processor", "times", "compute, memory"),
-        (24, 26, -6, 41),
-        tuple(
-            (device.name, device.processor, str(times.count(device.name)), _ceilings(device))
-            for device in report.data.devices
-        ),
-        ("Ceilings that are stated follow from the makers' descriptions; n/a: unknown.",),
+        (NAME_WIDTH, 26, -6, 41),
+        tuple(rows),
+        (*sentences, "Ceilings that are stated follow from the makers' descriptions; n/a: unknown."),
     )
 
 
-def _ceilings(device: Device) -> str:
-    known = device.ceilings[0]
+def _threads_text(count: int | None) -> str:
+    return "all threads" if count is None else f"{count} thread{'s' * (count != 1)}"
+
+
+def _ceilings(known: Ceilings) -> str:
     if known.memory is None or not known.compute:
         return "n/a"
     precision = "fp32" if "fp32" in known.compute else next(iter(known.compute))
@@ -118,11 +113,11 @@ def _variances(report: Report) -> Section:
         tuple(
             (
                 each.term,
-                str(each.degrees),
+                f"{each.degrees}{'*' * bool(each.untold)}",
                 number_text(each.sum_of_squares),
                 percent_text(each.share),
                 number_text(each.statistic),
-                _p_text(each.p_value),
+                p_text(each.p_value),
             )
             for each in report.variances
         ),
@@ -130,18 +125,36 @@ def _variances(report: Report) -> Section:
             "Sum of squares of log(time): what a term explains beside all others that do not contain it, and its share "
             "of what those leave. F: Hotelling's test on the cluster jackknife; n/a: too few problems, or a level that "
             "rests on one.",
+            *(
+                f"* {each.term}: cannot be told from other levels or terms: {_listed(each.untold)}."
+                for each in report.variances
+                if each.untold
+            ),
         ),
     )
 
 
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def _effects(report: Report) -> Section:
     base = ", ".join(f"{name} {level or 'unnamed'}" for name, level in report.base.items())
+    time = "n/a" if report.base_s is None else time_text(report.base_s.value)
+    if report.base_s is not None:
+        time += f" ({_times_text(report.base_s.low, report.base_s.high)})"
+    moved: dict[str, list[str]] = {}
+    for each in report.effects:
+        if each.beside and each.seconds is not None:
+            moved.setdefault(", ".join(each.beside.values()), []).append(_effect_level(each))
     rows = tuple(
         (
             each.factor,
-            each.level or "unnamed",
+            _effect_level(each),
             str(each.observations),
             time_text(each.seconds),
+            _times_text(each.low_s, each.high_s),
             "base" if each.ratio is None and each.seconds is not None else ratio_text(each.ratio),
             "" if each.ratio is None else interval_text(each.low, each.high),
         )
@@ -149,15 +162,24 @@ def _effects(report: Report) -> Section:
     )
     return Section(
         "Effects",
-        ("factor", "level", "times", "time", "ratio", "interval"),
-        (10, 40, -6, -9, -7, -16),
+        ("factor", "level", "times", "time", "interval", "ratio", "interval"),
+        (9, 31, -5, -9, -19, -7, -13),
         rows,
         (
-            f"Base case: {base}: {time_text(report.base_s)} by the model. Time: of the base case with this level "
-            "instead (and its kernel); ratio: over the time "
-            "with the reference, called base, of libraries and layouts that of the same kernel.",
+            f"Base case: {base}: {time} by the model. Time: of the base case with this level instead; ratio: over the "
+            "time with the next one above that is called base; each with its interval.",
+            *(f"{_listed(levels)}: with {beside}." for beside, levels in moved.items()),
+            *(
+                f"Never measured with the same device, kernel and precision: {each}: what differs between them is part "
+                "of those."
+                for each in report.apart
+            ),
         ),
     )
+
+
+def _effect_level(each: Effect) -> str:
+    return device_name(each.level) if each.factor == "device" else each.level or "unnamed"
 
 
 def _slopes(report: Report) -> Section:
@@ -165,7 +187,15 @@ def _slopes(report: Report) -> Section:
         "Growth with size: time ~ size^b",
         ("kernel", "size", "b", "interval"),
         (40, 10, -8, -18),
-        tuple((each.kernel, each.size, f"{each.value:.3f}", _slope_interval(each)) for each in report.slopes),
+        tuple(
+            (
+                each.kernel,
+                each.size,
+                "n/a" if each.value is None else f"{each.value:.3f}",
+                _slope_interval(each),
+            )
+            for each in report.slopes
+        ),
         (
             "flops, bytes: operations and compulsory traffic, one held fixed while the other grows; flops^2: b of "
             "flops grows by twice that with each factor e of operations. Kernels that are not listed have too few "
@@ -183,144 +213,30 @@ def _slope_interval(slope: Slope) -> str:
     return "n/a" if slope.low is None or slope.high is None else f"{slope.low:.3f} to {slope.high:.3f}"
 
 
-def _left_out_devices(report: Report) -> Section:
-    heading = "Leave one device out: errors at devices that were not fitted"
-    if not report.device_errors:
-        return Section(
-            heading, sentences=("There is one device, so none can be left out: give runs of a second one.",)
-        )
-    taken: dict[str, list[str]] = {}
-    for each in report.device_errors:
-        taken.setdefault(each.reference, []).append(each.name)
-    sentences = [
-        "Own factor: median of measured over predicted time, where the prediction takes the device for the one named "
-        "below; scaled: errors after this one factor is divided out. Always without interactions.",
-        "Ceilings: errors where nothing of the device is known but its ceilings."
-        if report.bounded
-        else f"No errors from ceilings: {report.why_not_bounded}.",
-        *_unpredictable([each.scaled for each in report.device_errors]),
-    ]
-    return Section(
-        heading,
-        ("device", "times", "median", "own factor", "scaled median", "90 %", "ceilings median", "90 %"),
-        (24, -5, -8, -11, -13, -7, -15, -7),
-        tuple(
-            (
-                each.name,
-                str(each.scaled.observations),
-                time_text(each.scaled.seconds),
-                ratio_text(each.own_factor),
-                *_error(each.scaled),
-                *(("n/a", "n/a") if each.ceilings is None else _error(each.ceilings)),
-            )
-            for each in report.device_errors
-        ),
-        (
-            *sentences,
-            "; ".join(f"Taken for {name}: {', '.join(others)}" for name, others in taken.items()) + ".",
-        ),
-    )
-
-
-def _error(each: Error) -> tuple[str, str]:
-    median, ninetieth = (
-        "n/a" if value is None else f"x{ratio_text(value)}" for value in (each.median, each.ninetieth)
-    )
-    return median, ninetieth
-
-
-def _unpredictable(errors: Sequence[Error]) -> list[str]:
-    lost = [
-        f"{each.unpredictable} of {each.name}" for each in errors if each.unpredictable and each.name != "all"
-    ]
-    return [
-        "Not predictable, because nothing else has their level of a factor: " + ", ".join(lost) + "."
-    ] * bool(lost)
-
-
-def _diagnostics(report: Report) -> Iterator[Section]:
-    found = report.diagnostics
-    yield Section(
-        "Residuals, from short to long fitted times",
-        ("fitted times", "times", "median ratio", "10 %", "90 %"),
-        (30, -6, -13, -8, -8),
-        tuple(
-            (
-                f"{time_text(each.low_s)} to {time_text(each.high_s)}",
-                str(each.observations),
-                *(ratio_text(value) for value in (each.median, each.tenth, each.ninetieth)),
-            )
-            for each in found.fifths
-        ),
-        (
-            "Ratio: measured over fitted time; medians that leave 1 show what the terms miss.",
-            _test(found.normality_p, f"Normality of residuals ({found.normality_test})", "not normal"),
-            _test(found.equal_spread_p, "Equal spread (Breusch-Pagan)", "it depends on the fitted time"),
-        ),
-    )
-    if found.influences:
-        yield Section(
-            "Most influential problems",
-            ("problem", "times", "Cook's distance"),
-            (74, -6, -15),
-            tuple(
-                (each.problem, str(each.observations), number_text(each.distance))
-                for each in found.influences
-            ),
-            (
-                "How far all fitted times move without the problem, over the coefficients and the residual variance.",
-            ),
-        )
-    yield Section(
-        "Largest residuals",
-        ("problem", "device", "precision", "measured", "fitted", "ratio"),
-        (40, 20, 9, -9, -9, -6),
-        tuple(
-            (
-                each.problem,
-                each.device,
-                each.precision,
-                time_text(each.seconds),
-                time_text(each.fitted_s),
-                ratio_text(each.seconds / each.fitted_s),
-            )
-            for each in found.largest
-        ),
-    )
-
-
-def _limits(limits: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+def limits(known: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     """Each limit once, with the sources that it is of."""
-    for limit in dict.fromkeys(limit for own in limits.values() for limit in own):
-        yield f"{limit} ({', '.join(name for name, own in limits.items() if limit in own)})"
-
-
-def _test(p_value: float | None, what: str, rejected: str) -> str:
-    if p_value is None:
-        return f"{what}: residuals are all the same, so not tested."
-    verdict = f"{rejected}; no interval here assumes otherwise" if p_value < _LEVEL else "not rejected"
-    return f"{what}: p {_p_text(p_value)}: {verdict}."
-
-
-def _p_text(p_value: float | None) -> str:
-    if p_value is None:
-        return "n/a"
-    return "<0.0001" if p_value < 1e-4 else f"{p_value:.4f}"
+    for limit in dict.fromkeys(limit for own in known.values() for limit in own):
+        yield f"{limit} ({', '.join(name for name, own in known.items() if limit in own)})"
 
 
 def _predictions(report: Report) -> Iterator[Section]:
     if not report.predictions:
         return
     rows, sentences = [], []
+    differ = len({each.conditions.get("threads") for each in report.predictions}) > 1
     for each in report.predictions:
-        conditions = ", ".join(value for name, value in each.conditions.items() if name != "threads")
+        conditions = ", ".join(
+            _threads_text(int(value)) if name == "threads" else value
+            for name, value in each.conditions.items()
+            if name != "threads" or differ
+        )
         rows.append(
             (
                 each.problem,
                 each.device,
                 conditions,
                 time_text(each.seconds),
-                _ends(each),
+                _times_text(each.low_s, each.high_s),
                 "n/a" if each.level is None else percent_text(each.level),
                 time_text(each.bound_s),
             )
@@ -343,13 +259,11 @@ def _predictions(report: Report) -> Iterator[Section]:
     yield Section(
         "Predictions",
         ("problem", "device", "conditions", "time", "interval", "level", "bound"),
-        (8, 20, 24, -8, -20, -5, -8),
+        (8, 20, 22, -8, -20, -5, -10),
         tuple(rows),
         tuple(sentences),
     )
 
 
-def _ends(each: Prediction) -> str:
-    if each.low_s is None or each.high_s is None:
-        return "n/a"
-    return f"{time_text(each.low_s)}-{time_text(each.high_s)}"
+def _times_text(low: float | None, high: float | None) -> str:
+    return "n/a" if low is None or high is None else f"{time_text(low)}-{time_text(high)}"

@@ -10,7 +10,8 @@ from typing import Any, Literal, TextIO, get_args
 from microbench.comparison.text import aligned, pipe_table
 from microbench.figures import ascii_text, markdown_text, one_line, shows_unicode, wrapped
 from microbench.model import Report
-from microbench.model.sections import Section, sections
+from microbench.model.error_sections import Section
+from microbench.model.sections import sections
 
 Format = Literal["table", "json", "markdown"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -61,12 +62,14 @@ def _write_json(report: Report, stream: TextIO) -> None:
         "r_squared": report.fitted.r_squared,
         "confidence": report.confidence,
         "base": report.base,
-        "base_s": report.base_s,
+        "base_s": None if report.base_s is None else asdict(report.base_s),
+        "never_measured_together": report.apart,
         "only_levels": report.alone,
         "devices": [
             {
                 "name": device.name,
                 "processor": device.processor,
+                "hosts": device.hosts,
                 "sources": device.sources,
                 "ceilings": [asdict(each) for each in device.ceilings],
             }
