@@ -206,12 +206,27 @@ def test_roofs_meet_and_bound_what_was_measured(tmp_path: Path) -> None:
     assert memory.x[1] == pytest.approx(compute.x[0]) == pytest.approx(5.0)
 
 
+def test_measured_traffic_is_drawn_beside_compulsory(tmp_path: Path) -> None:
+    records = [measured(facts={"memory_bytes_per_execution": 2 * 12_728_320}), measured(repeat=1)]
+    report = collect([run(tmp_path / "r", *records)])
+    (figure,) = [each for each in figures(report) if each.section == "roofline"]
+    series = {each.name: each for each in figure.series}
+    (x,) = series["at measured traffic"].x
+    assert x == pytest.approx(99_123_200 / (2 * 12_728_320))
+    assert "machine counted" in figure.caption
+    (table,) = [
+        table for section in sections(report, []) for table in section.tables if table.key == "records"
+    ]
+    (column,) = [place for place, each in enumerate(table.columns) if each.heading == "traffic"]
+    assert [row[column].value for row in table.rows] == [2 * 12_728_320, None]
+
+
 def test_effective_rates_are_hollow(tmp_path: Path) -> None:
     fast = measured(kernel="conv", algorithm="winograd_2x2", problem=SIZES["conv"], layout=LAYOUTS["conv"])
     plain = measured(kernel="conv", algorithm="im2col", problem=SIZES["conv"], layout=LAYOUTS["conv"])
     figure = figures(collect([run(tmp_path / "r", fast, plain)]))[0]
     assert [list(series.hollow) for series in figure.series] == [[True], [False]]
-    assert "effective" in figure.caption
+    assert "effective" in figure.conditions
 
 
 def test_cumulative_shares_end_at_one_and_weigh_by_time(tmp_path: Path) -> None:

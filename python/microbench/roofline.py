@@ -92,13 +92,14 @@ def _measured(unit: str, bounds: Literal["compute", "memory"], kinds: Mapping[st
 def _theoretical(info: RunInfo, measured: Iterable[str]) -> list[Ceiling]:
     """Roofs that the device's maker states, as the backend recorded them, or an upper bound for x86 processors."""
     stated = _mapping(info.ceilings, "theoretical")
+    how = str(stated.get("source") or "stated")
     found = [
-        Ceiling(unit, "compute", "theoretical", float(rate), how="stated")
+        Ceiling(unit, "compute", "theoretical", float(rate), how=how)
         for unit, rate in _mapping(stated, "compute_flops_per_s").items()
         if rate
     ]
     if bandwidth := stated.get("memory_bytes_per_s"):
-        found.append(Ceiling(MEMORY, "memory", "theoretical", float(bandwidth), how="stated"))
+        found.append(Ceiling(MEMORY, "memory", "theoretical", float(bandwidth), how=how))
     return found or _x86_bounds(info, measured)
 
 

@@ -95,9 +95,10 @@ def cache_bytes(cpus: tuple[int, ...]) -> int | None:
 
 def watch(job: MeasureJob) -> Watch:
     """What looks at the processors beside the samples; in the worker."""
+    from microbench.backends import machine_counters
     from microbench.backends.cpu_watch import ProcessorWatch
 
-    return ProcessorWatch(job.threads)
+    return ProcessorWatch(job.threads, machine_counters.of_this_process() if job.mode == "hot" else None)
 
 
 @cache

@@ -6,26 +6,52 @@ from collections.abc import Callable
 from typing import Any
 
 import microbench._probe as _probe
+from microbench.backends.machine_counters import MachineCounters
 from microbench.backends.watch import Times
+
+# Of shorter runs the counters, which move once a millisecond, and other processes' share say too much.
+_COUNTED_S = 0.1
 
 
 class ProcessorWatch:
-    """Implements `microbench.backends.watch.Watch`."""
+    """Implements `microbench.backends.watch.Watch`.
+
+    Args:
+        counters: None where what the machine counts is not the kernel's, as with the cache flushed between executions.
+    """
 
     max_executions: int | None = None
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, counters: MachineCounters | None) -> None:
         self._threads = threads
+        self._counters = counters
+        self._counted: dict[str, float] = {}
+        self._executed_s = 0.0
+        self._samples = 0
 
     def peak(self) -> float:
         """Best fp32 rate of a few milliseconds, FLOP/s."""
         return max(_probe.compute_rates("fp32", self._threads, 3, 0.002))
 
     def batch(self, take: Callable[[], Times]) -> Times:
-        return take()
+        before = self._read()
+        times = take()
+        for name, count in self._read().items():
+            self._counted[name] = self._counted.get(name, 0.0) + count - before[name]
+        self._executed_s += float(times.sum())
+        self._samples += len(times)
+        return times
 
-    def facts(self, _: int) -> dict[str, Any]:
-        return {}
+    def _read(self) -> dict[str, float]:
+        return {} if self._counters is None else self._counters.read()
+
+    def facts(self, executions: int) -> dict[str, Any]:
+        """``memory_bytes_per_execution`` and ``energy_per_execution_j`` of the whole machine, where it counts them."""
+        if self._executed_s * executions < _COUNTED_S:
+            return {}
+        counted = {name: count / (self._samples * executions) for name, count in self._counted.items()}
+        names = {"memory_bytes": "memory_bytes_per_execution", "energy_j": "energy_per_execution_j"}
+        return {names[name]: value for name, value in counted.items()}
 
     def warnings(self) -> list[str]:
         return []

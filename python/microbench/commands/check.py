@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
         type=float,
         default=0.01,
         metavar="SHARE",
-        help="largest slow-down that passes (default: 0.01)",
+        help="largest slow-down, as measured, that passes; whether there is one is tested (default: 0.01)",
     )
     check.add_argument(
         "--confidence",

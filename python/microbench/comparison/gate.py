@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def regressed(self) -> tuple[Row, ...]:
-        """Significantly slower, and by more than is allowed."""
+        """Significantly slower, and by more than is allowed as measured: the test is of any slow-down."""
         return tuple(row for row in self.rows if row.verdict == "slower")
 
     @property
@@ -78,14 +78,15 @@ def check(
             )
     first, second = (sides([source])[0] for source in (baseline, new))
     pairs, refusals = match(first, second)
-    if not pairs:
+    failures = dict(_failures(first, second))
+    if not pairs and not failures:
         why = f": {refusals[0].sentence()}" if refusals else ""
         raise InputError(
             f"{first.name} and {second.name} have no problem in common that may be compared{why}"
         )
     rows = judge_slowdowns(pairs, confidence, max_slowdown)
     few = [row for row in rows if _smallest_p(row) * len(rows) > 1 - confidence]
-    if len(few) == len(rows):
+    if rows and len(few) == len(rows):
         needed = next(n for n in count(2) if len(rows) / math.comb(2 * n, n) <= 1 - confidence)
         columns = {
             first.name: [len(pair.base.times) for pair in pairs],
@@ -97,7 +98,6 @@ def check(
             f"{_problems(len(rows))} can be judged at {100 * confidence:g}% from {needed} runs a side, but {have}: "
             f"measure {short} with --repeat {needed}"
         )
-    failures = dict(_failures(first, second))
     return Outcome(
         first,
         second,
@@ -172,8 +172,9 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     missing = sum(len(refusal.titles) for refusal in outcome.missing)
     yield from wrapped(
         f"{'passed' if outcome.passed else 'FAILED'}: {_problems(len(outcome.rows))} of {outcome.new.name} against "
-        f"{outcome.baseline.name}: {len(outcome.regressed)} slower by more than {percent_text(outcome.max_slowdown)}% "
-        f"(one-sided Mann-Whitney on run medians, {100 * outcome.confidence:g}% for all together), "
+        f"{outcome.baseline.name}: {len(outcome.regressed)} slower "
+        f"(one-sided Mann-Whitney on run medians, {100 * outcome.confidence:g}% for all together) and "
+        f"measured to be so by more than {percent_text(outcome.max_slowdown)}%, "
         f"{missing} missing, {len(outcome.failures)} failed, {len(outcome.unjudged)} with too few runs. These runs "
         f"could have shown a slow-down of {_seen(outcome.rows)}."
     )

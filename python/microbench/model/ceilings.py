@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from microbench import roofline
 from microbench.errors import InputError
-from microbench.sources import PREFIX, Source
+from microbench.sources import Source
 from microbench.store import RunInfo
 
 Origin = Literal["stated", "measured"]
@@ -60,8 +57,6 @@ def bound_s(roof: tuple[float, float] | None, flops: float | None, nbytes: float
 
 def ceilings_of(source: Source) -> tuple[Ceilings, ...]:
     """Those of each part of a source: stated ones where there are any, as a device that is not here has no others."""
-    if source.published:
-        return (_published().get(source.name.removeprefix(PREFIX), Ceilings()),)
     return tuple(_recorded(part.info) for part in source.parts)
 
 
@@ -76,20 +71,6 @@ def _recorded(info: RunInfo) -> Ceilings:
         elif ceiling.unit == roofline.MEMORY and (better or memory is None):
             memory = (ceiling.per_s, origin)
     return Ceilings(compute, memory, info.ceilings.get("threads"))
-
-
-@functools.cache
-def _published() -> dict[str, Ceilings]:
-    found: dict[str, Ceilings] = {}
-    with (Path(__file__).parent / "peaks.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(line for line in file if not line.startswith("#")):
-            peak = float(row["units"]) * float(row["operations_per_clock"]) * float(row["clock_mhz"]) * 1e6
-            known = found.get(row["name"], Ceilings()).compute
-            found[row["name"]] = Ceilings(
-                {**known, row["precision"]: (peak, "stated")},
-                (float(row["memory_gb_per_s"]) * 1e9, "stated"),
-            )
-    return found
 
 
 def parse_ceilings(text: str) -> Ceilings:

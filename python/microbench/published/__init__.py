@@ -126,6 +126,7 @@ def load(name: str) -> Published:
         problem_set="deepbench",
         planned_records=len(records),
         environment={"device": {"name": sheet.device, "vendor": sheet.vendor}},
+        ceilings=_peaks(name),
     )
     return Published(info, tuple(_limits(sheet, records)), tuple(records))
 
@@ -134,6 +135,28 @@ def rows(table: str) -> Iterator[dict[str, str]]:
     """The rows of a published table, by column."""
     with (_FOLDER / f"{table}.csv").open(newline="", encoding="utf-8") as file:
         yield from csv.DictReader(line for line in file if not line.startswith("#"))
+
+
+def _peaks(name: str) -> dict[str, Any]:
+    """What the device's maker states, as a run has it; empty where bandwidth or clock is not stated."""
+    own = [row for row in rows("deepbench/peaks") if row["name"] == name]
+    if not own:
+        return {}
+    compute = {
+        row["precision"]: float(row["units"])
+        * float(row["operations_per_clock"])
+        * float(row["clock_mhz"])
+        * 1e6
+        for row in own
+    }
+    memory = float(own[0]["memory_gb_per_s"]) * 1e9
+    return {
+        "theoretical": {
+            "compute_flops_per_s": compute,
+            "memory_bytes_per_s": memory,
+            "source": own[0]["source"],
+        }
+    }
 
 
 def _limits(sheet: Sheet, records: list[Record]) -> Iterator[str]:

@@ -107,6 +107,11 @@ class Entry:
         return intensity(self.record)
 
     @property
+    def traffic_bytes(self) -> float | None:
+        """Bytes of main memory that an execution moved, where the machine counted them."""
+        return self.record.facts.get("memory_bytes_per_execution")
+
+    @property
     def peak_share(self) -> float | None:
         """Rate as a share of the peak measured beside it."""
         return peak_share(self.record)
@@ -189,7 +194,7 @@ class Report:
         """The ceilings of one side's runs of a kernel; of several runs the highest of each kind."""
         best: dict[tuple[str, str, str], Ceiling] = {}
         for info in self.sides[side].infos:
-            if info.kernel == kernel:
+            if kernel in info.kernel.split(", "):
                 for ceiling in ceilings(info):
                     key = (ceiling.unit, ceiling.bounds, ceiling.origin)
                     if key not in best or ceiling.per_s > best[key].per_s:

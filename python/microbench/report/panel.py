@@ -75,10 +75,11 @@ class Panel:
         side = "" if self.side is None else f"{one_line(self.report.sides[self.side].name)}, "
         return f"{text}: {side}{one_line(self.kernel)}, {MODES.get(self.mode, one_line(self.mode))}"
 
-    def texts(self, *caption: str) -> tuple[str, str, tuple[str, ...]]:
-        """A figure's caption, conditions and limits."""
+    def texts(self, *caption: str, rates: bool = False) -> tuple[str, str, tuple[str, ...]]:
+        """A figure's caption, conditions (what hollow points are included, where it shows ``rates``) and limits."""
         limits = tuple(self.report.limits([entry.side for entry in self.entries()]))
-        return " ".join(filter(None, caption)), self.conditions(), limits
+        hollow = _EFFECTIVE if rates and any(entry.effective for entry in self.entries()) else ""
+        return " ".join(filter(None, caption)), " ".join(filter(None, (self.conditions(), hollow))), limits
 
     def conditions(self) -> str:
         """What the records were measured on and how, and which intervals their medians have."""
@@ -95,10 +96,6 @@ class Panel:
         if levels and (without := confidences.count(None)):
             intervals += f"; {without} of {len(entries)} records have none"
         return f"{measured}. {intervals}."
-
-    def effective(self) -> str:
-        """What hollow points are, where there are such."""
-        return _EFFECTIVE if any(entry.effective for entry in self.entries()) else ""
 
     def points(
         self,

@@ -58,7 +58,7 @@ def _throughput(panel: Panel) -> Figure | None:
         panel.key("throughput"),
         "throughput",
         panel.title("Throughput"),
-        *shown.texts("Rate of each problem, with its interval.", "" if named else rows, shown.effective()),
+        *shown.texts("Rate of each problem, with its interval.", "" if named else rows, rates=True),
         rate_axis(shown.entries()),
         Axis(
             "" if named else "problems, by number of operations",

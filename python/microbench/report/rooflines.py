@@ -19,6 +19,11 @@ _ABOVE = (
     "Points above every memory roof: their operands came from a cache nearer to the cores, whose bandwidth was not "
     "measured."
 )
+_TRAFFIC = "At measured traffic: the same executions over the bytes of main memory that the machine counted meanwhile."
+_UNKNOWN_ALGORITHM = (
+    "Which algorithm convolved was not published: Winograd's and Fourier's count operations that they do not execute, "
+    "and may lie above a roof."
+)
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1.0, ""))
 
 
@@ -31,8 +36,8 @@ def roofline(panel: Panel) -> Figure | None:
     series = shown.points(
         lambda entry: entry.intensity, lambda entry: entry.rate, interval=lambda entry: entry.rate_interval
     )
+    series += _at_measured_traffic(shown)
     roofs = _roofs(panel, entries)
-    intensities = [entry.intensity or 0.0 for entry in entries]
     memory = max((roof.per_s for roof in roofs if roof.bounds == "memory"), default=None)
     above = memory and any(
         not entry.effective and (entry.rate or 0.0) > memory * (entry.intensity or 0.0) for entry in entries
@@ -52,12 +57,34 @@ def roofline(panel: Panel) -> Figure | None:
             _of_threads(panel, entries) if roofs else "",
             missing,
             _ABOVE if above else "",
-            shown.effective(),
+            _TRAFFIC if any(entry.traffic_bytes for entry in entries) else "",
+            _UNKNOWN_ALGORITHM
+            if panel.kernel == "conv" and panel.report.sides[entries[0].side].published
+            else "",
+            rates=True,
         ),
         Axis("arithmetic intensity in FLOP/byte", log=True, plain=True),
         Axis("FLOP/s", log=True),
-        (*_lines(roofs, min(intensities), max(intensities)), *series),
+        (*_lines(roofs, *_ends(series)), *series),
     )
+
+
+def _at_measured_traffic(shown: Panel) -> list[Series]:
+    counted = shown.where(lambda entry: entry.traffic_bytes)
+    if not counted.numbers:
+        return []
+    entries = counted.entries()
+    intensities = [(entry.record.flops or 0) / (entry.traffic_bytes or 1.0) for entry in entries]
+    rates = [entry.rate or 0.0 for entry in entries]
+    hollow = [entry.effective for entry in entries]
+    return [
+        Series("at measured traffic", "points", intensities, rates, entries=counted.numbers, hollow=hollow)
+    ]
+
+
+def _ends(series: Sequence[Series]) -> tuple[float, float]:
+    intensities = [x for each in series for x in each.x]
+    return min(intensities), max(intensities)
 
 
 def _of_threads(panel: Panel, entries: Sequence[Entry]) -> str:

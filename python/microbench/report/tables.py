@@ -140,6 +140,10 @@ def records(report: Report) -> Table:
         _figure("%roof", "share_of_roof", lambda entry: entry.roof_share, percent_text),
         _figure("workspace", "workspace_bytes", lambda entry: entry.record.workspace_bytes, _size),
     ]
+    if any(entry.traffic_bytes is not None for entry in entries):
+        fields.append(
+            _figure("traffic", "memory_bytes_per_execution", lambda entry: entry.traffic_bytes, _size)
+        )
     if any(entry.energy_j is not None for entry in entries):
         fields.append(_figure("energy", "energy_per_execution_j", lambda entry: entry.energy_j, _energy))
     fields += [
