@@ -234,6 +234,15 @@ def test_the_recipe_has_the_same_rows_for_any_sources(
         compare("--recipe", "coral2", str(nothing), "deepbench:V100", "--format", form)
 
 
+def test_the_recipe_compares_no_library_with_another(capsys: pytest.CaptureFixture[str]) -> None:
+    compare("--recipe", "coral2", "deepbench:P100", "deepbench:KNL7250")
+    output = capsys.readouterr().out
+    lines = [line for line in output.splitlines() if line.startswith("allreduce")]
+    assert len(lines) == 8
+    assert all(line.split()[-2:] == ["n/a", "n/a"] for line in lines)
+    assert "computed by NCCL 2.0 MPI against Intel MLSL" in output
+
+
 def test_the_recipe_turned_round(capsys: pytest.CaptureFixture[str]) -> None:
     compare("--recipe", "coral2", "deepbench:V100", "deepbench:P100")
     output = capsys.readouterr().out

@@ -221,6 +221,19 @@ def test_measured_traffic_is_drawn_beside_compulsory(tmp_path: Path) -> None:
     assert [row[column].value for row in table.rows] == [2 * 12_728_320, None]
 
 
+def test_published_devices_have_the_roofs_that_their_makers_state() -> None:
+    report = collect([load("deepbench:V100")])
+    roofs = {(roof.unit, roof.origin): roof.per_s for roof in report.roofs(0, "gemm")}
+    assert roofs["fp32", "theoretical"] == pytest.approx(15.67e12, rel=1e-3)
+    assert roofs["DRAM", "theoretical"] == 900e9
+    drawn = [each for each in figures(report) if each.section == "roofline"]
+    assert all(any(series.dashed for series in figure.series) for figure in drawn)
+    (table,) = [
+        table for section in sections(report, []) for table in section.tables if table.key == "ceilings"
+    ]
+    assert {row[1].text for row in table.rows} >= {"gemm", "conv", "rnn"}
+
+
 def test_effective_rates_are_hollow(tmp_path: Path) -> None:
     fast = measured(kernel="conv", algorithm="winograd_2x2", problem=SIZES["conv"], layout=LAYOUTS["conv"])
     plain = measured(kernel="conv", algorithm="im2col", problem=SIZES["conv"], layout=LAYOUTS["conv"])

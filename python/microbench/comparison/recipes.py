@@ -142,7 +142,12 @@ def _lines(
         )
         found = [each for each in rows if _matches(each.pair.key, row, columns)]
         for each in found:
-            yield Line(*common, each, each.pair.key, (each.pair.base, each.pair.other))
+            by = " against ".join(way.title() for way in each.pair.ways)
+            same = row["kernel"] != "allreduce" or all(
+                ("nccl" in way.title().lower()) == (row["implementation"] == "NCCL") for way in each.pair.ways
+            )
+            judged, reason = (each, "") if same else (None, f"computed by {by}")
+            yield Line(*common, judged, each.pair.key, (each.pair.base, each.pair.other), reason)
         if not found:
             reasons = [r.reason for r in refusals for key in r.keys if _matches(key, row, columns)]
             refused = min(reasons, key=_is_absence, default="in neither of the two")

@@ -199,7 +199,9 @@ def _record(kernel: str, sheet: Sheet, row: dict[str, str], index: int) -> Recor
     labels |= {name: row[name] for name in ("algorithm", "dense_time_ms", "nodes") if row.get(name)}
     return Record(
         kernel=kernel,
-        library=_LIBRARIES.get(sheet.backend, {}).get(kernel, ""),
+        library=row["algorithm"]
+        if kernel == "allreduce"
+        else _LIBRARIES.get(sheet.backend, {}).get(kernel, ""),
         algorithm="auto",
         precision=precision,
         pass_=pass_,

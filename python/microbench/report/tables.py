@@ -323,16 +323,17 @@ def doubts(report: Report) -> list[str]:
 def roofs(report: Report) -> Table:
     """The ceilings of each side's kernels."""
     rows = []
-    for number, side in enumerate(report.sides):
-        for kernel in dict.fromkeys(info.kernel for info in side.infos):
-            for roof in report.roofs(number, kernel):
-                unit = "B/s" if roof.bounds == "memory" else "FLOP/s"
-                ends = [Cell("n/a", None)] * 2
-                if roof.interval is not None:
-                    ends = [Cell(_giga(end), end) for end in roof.interval]
-                words = (Cell.of(text) for text in (side.name, kernel, roof.unit, roof.origin, unit))
-                numbers = (Cell(_giga(value), value) for value in (roof.per_s, roof.median))
-                rows.append((*words, *numbers, *ends, Cell.of(roof.how)))
+    asked = dict.fromkeys((entry.side, entry.record.kernel) for entry in report.entries)
+    for side, kernel in asked:
+        for roof in report.roofs(side, kernel):
+            unit = "B/s" if roof.bounds == "memory" else "FLOP/s"
+            ends = [Cell("n/a", None)] * 2
+            if roof.interval is not None:
+                ends = [Cell(_giga(end), end) for end in roof.interval]
+            name = report.sides[side].name
+            words = (Cell.of(text) for text in (name, kernel, roof.unit, roof.origin, unit))
+            numbers = (Cell(_giga(value), value) for value in (roof.per_s, roof.median))
+            rows.append((*words, *numbers, *ends, Cell.of(roof.how)))
     names = ("run", "kernel", "ceiling", "origin", "unit")
     columns = tuple(Column(name, name) for name in names)
     columns += tuple(
@@ -342,6 +343,8 @@ def roofs(report: Report) -> Table:
         "Ceilings in 10^9 per second: the highest repetition of each probe, which rates are held against, and the "
         "median of the repetitions with its 99 % interval."
     )
+    if not any(roof.origin == "theoretical" for side, kernel in asked for roof in report.roofs(side, kernel)):
+        caption += " No theoretical ceilings: the highest clock of the processor, or what its maker states, is unknown."
     return Table("ceilings", caption, (*columns, Column("how", "how")), tuple(rows))
 
 
