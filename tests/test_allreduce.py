@@ -243,6 +243,7 @@ def test_a_rank_that_hangs_ends_the_run_in_time(mpi: Installation, tmp_path: Pat
         _, last = last_record(tmp_path)
     assert last.status == "timeout"
     assert "no result after 6 s" in last.reason
+    assert "and rank 1 did not answer" in last.reason
 
 
 def test_a_run_that_was_stopped_goes_on(mpi: Installation, tmp_path: Path) -> None:

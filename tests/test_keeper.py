@@ -212,15 +212,20 @@ def test_ranks_that_go_on_after_a_signal_are_stopped_all_the_same(play: Callable
 def test_a_run_that_hangs_times_out(play: Callable[..., Played]) -> None:
     played = play(timeout=0.2)
     played.accepted()
-    link_0 = played.connect(0)
-    link_0.recv(16)
+    links = [played.connect(rank) for rank in range(3)]
+    for each in links:
+        each.recv(16)
     played.line.say(Next())
     played.line.say(Doing("warming up"))
+    for each in links:
+        assert each.recv(1) == b"?"
+    links[1].send(b"\0")
     assert played.joined() == 1
     (record,) = played.records()
     assert record.status == "timeout"
-    assert "0.2 s (while warming up)" in record.reason
-    assert link_0.recv(1) == b"e"
+    assert "0.2 s (while warming up), and ranks 0, 2 did not answer" in record.reason
+    for each in links:
+        assert each.recv(1) == b"e"
 
 
 def test_strangers_are_not_listened_to(play: Callable[..., Played]) -> None:

@@ -206,6 +206,66 @@ def test_an_mpi_says_whether_it_knows_gpus(name: str, tmp_path: Path) -> None:
     assert said == "" or said.startswith("this MPI library was built without support of CUDA")
 
 
+@pytest.mark.parametrize("collective", COLLECTIVES)
+@pytest.mark.parametrize(("ranks", "gpus"), [(1, 3), (2, 2)])
+def test_a_process_drives_several_gpus(
+    mpi: Installation, ranks: int, gpus: int, collective: str, fake: dict[str, str], tmp_path: Path
+) -> None:
+    problem = "elements=999,root=2" if collective == "broadcast" else "elements=999"
+    places = () if collective in ("broadcast", "alltoall") else ("--place", "in_place", "out_of_place")
+    ways = ("--problem", problem, "--gpus-per-rank", str(gpus), *places)
+    process = sweep(mpi, ranks, collective, *NCCL, *ways, cwd=tmp_path, **fake)
+    assert process.returncode in (0, 1), process.stderr
+    assert "one rank" not in process.stderr
+    assert f"{collective} of {ranks * gpus} ranks on 1 host" in process.stdout
+    stored = records(tmp_path)
+    assert len(stored) == max(1, len(places) - 1)
+    for record in stored:
+        assert record.status in MEASURED, record.reason
+        assert record.problem["ranks"] == record.facts["ranks"] == ranks * gpus
+        assert record.facts["gpus_per_rank"] == gpus
+        assert record.facts["wrong_elements"] == 0
+        assert len(record.facts["rank_samples_s"]) == ranks
+    here = Run.load(tmp_path / "run").info.environment["mpi"]
+    assert here["ranks"] == ranks
+    assert len({gpu["pci_bus_id"] for gpu in here["gpus"]}) == ranks * gpus
+
+
+@pytest.mark.parametrize(
+    ("variables", "status", "reason"),
+    [
+        ({"FAKE_NCCL_SPOILS": "AllReduce"}, "wrong_result", "before timing"),
+        ({"FAKE_NCCL_FAILS": "AllReduce=3"}, "crashed", "ncclAllReduce: internal error"),
+        ({"FAKE_NCCL_FAILS": "CommInitRank=5"}, "unsupported", "ncclCommInitRank: invalid usage"),
+    ],
+)
+def test_what_goes_wrong_on_one_of_several_gpus_is_a_record(
+    mpi: Installation,
+    variables: dict[str, str],
+    status: str,
+    reason: str,
+    fake: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    ways = (*NCCL, *SMALL, "--problem", "elements=5", "--gpus-per-rank", "2")
+    process = sweep(mpi, 1, "allreduce", *ways, cwd=tmp_path, **fake, **variables)
+    assert process.returncode == int(status != "unsupported"), process.stderr
+    assert [record.status for record in records(tmp_path)] == [status] * 2
+    assert all(reason in record.reason for record in records(tmp_path))
+
+
+def test_nodes_are_joined_by_ranks_of_one_gpu_only(
+    mpi: Installation, fake: dict[str, str], tmp_path: Path
+) -> None:
+    ways = (*NCCL, *SMALL, "--gpus-per-rank", "2", "--algorithm", "hierarchical")
+    sweep(mpi, 2, "allreduce", *ways, cwd=tmp_path, **fake)
+    (record,) = records(tmp_path)
+    assert (record.status, record.reason) == (
+        "unsupported",
+        "several nodes are joined by ranks of one GPU each: start as many ranks as GPUs",
+    )
+
+
 # --- what is refused, and what goes wrong -------------------------------------------------------------------
 
 
@@ -237,6 +297,15 @@ def test_an_error_of_nccl_is_a_record_with_its_reason(
     (record,) = records(tmp_path)
     assert record.status == status
     assert reason in record.reason
+
+
+def test_more_gpus_than_there_are_is_one_sentence(
+    mpi: Installation, fake: dict[str, str], tmp_path: Path
+) -> None:
+    process = sweep(mpi, 1, "allreduce", *NCCL, *SMALL, "--gpus-per-rank", "5", cwd=tmp_path, **fake)
+    assert process.returncode == 2
+    assert "ranks 0 and 4" in process.stderr
+    assert "--gpus-per-rank" in process.stderr
 
 
 @pytest.mark.parametrize(
@@ -314,6 +383,15 @@ def test_gpus_are_used_where_they_or_nccl_are_asked_for(
 def test_libraries_and_backends_that_do_not_go_together_are_said(changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"--library .*there are|--backend tpu"):
         options(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"backend": "cuda", "library": ("mpi",)}, {"library": ("nccl", "mpi")}]
+)
+def test_only_nccl_takes_several_gpus_of_a_process(changes: dict[str, Any]) -> None:
+    assert options(library=("nccl",), gpus_per_rank=2).gpus_per_rank == 2
+    with pytest.raises(InputError, match="--gpus-per-rank 2: only NCCL"):
+        options(gpus_per_rank=2, **changes)
 
 
 def test_nccl_chooses_and_can_be_told_to_work_by_node() -> None:

@@ -80,9 +80,11 @@ class OfAllRanks final : public NcclCollective {
   }
 
   void launch() override {
-    (this->*call_)();
-    gpu().stream().synchronize();
+    start();
+    finish();
   }
+  void start() override { (this->*call_)(); }
+  void finish() override { gpu().stream().synchronize(); }
   std::string implementation() const override {
     if (call_ == &OfAllRanks::all_reduce) return "ncclAllReduce";
     if (call_ == &OfAllRanks::reduce_scatter) return "ncclReduceScatter";
@@ -118,13 +120,13 @@ class OfAllRanks final : public NcclCollective {
       MICROBENCH_NCCL(AlltoAll, from(), to(), part(), type(), world_, gpu().stream());
       return;
     }
-    MICROBENCH_NCCL(GroupStart);
+    cuda::NcclGroup group;
     for (int rank = 0; rank < communicator().size; ++rank) {
       const std::int64_t first = rank * share() * item();
       MICROBENCH_NCCL(Send, from() + first, part(), type(), rank, world_, gpu().stream());
       MICROBENCH_NCCL(Recv, to() + first, part(), type(), rank, world_, gpu().stream());
     }
-    MICROBENCH_NCCL(GroupEnd);
+    group.end();
   }
 
   cuda::NcclHandle world_;
@@ -201,9 +203,11 @@ Gpu::Gpu(int number)
         int devices = 0;
         MICROBENCH_CUDA(cudaGetDeviceCount(&devices));
         const int device = number % devices;
-        MICROBENCH_CUDA(cudaSetDevice(device));
+        MICROBENCH_CUDA(cudaSetDevice(device));  // the stream's, and the process's where it has no other one
         return device;
       }()) {}
+
+void Gpu::make_current() const { MICROBENCH_CUDA(cudaSetDevice(device_)); }
 
 std::map<std::string, std::string> Gpu::facts() const {
   cudaDeviceProp properties{};
@@ -218,10 +222,24 @@ std::map<std::string, std::string> Gpu::facts() const {
 }
 
 void Gpu::connect(const std::string& group, const cuda::NcclId& id, int ranks, int rank) {
+  make_current();
   groups_[group] = std::make_unique<cuda::NcclCommunicator>(ranks, id, rank);
 }
 
+void connect(const std::vector<Gpu*>& gpus, const std::string& group, const cuda::NcclId& id, int ranks,
+             int first_rank) {
+  try {
+    cuda::NcclGroup call;
+    for (Gpu* gpu : gpus) gpu->connect(group, id, ranks, first_rank++);
+    call.end();
+  } catch (...) {
+    for (Gpu* gpu : gpus) gpu->disconnect(group);
+    throw;
+  }
+}
+
 std::shared_ptr<void> Gpu::allocate(std::int64_t bytes) {
+  make_current();
   const auto memory = std::make_shared<cuda::Memory>(bytes);
   return {memory, memory->data()};
 }
@@ -247,6 +265,13 @@ std::unique_ptr<Measured> Gpu::open(const Setup& setup) {
     return std::make_unique<Hierarchical>(setup, *this, ranks_by_node(setup));
   }
   throw Unsupported("NCCL chooses its algorithm itself: ask for auto, and see NCCL_ALGO");
+}
+
+void OfSeveralGpus::launch() {
+  cuda::NcclGroup group;
+  for (Measured* part : parts_) part->start();
+  group.end();
+  for (Measured* part : parts_) part->finish();
 }
 
 }  // namespace microbench::mpi

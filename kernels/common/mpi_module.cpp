@@ -79,7 +79,21 @@ PYBIND11_MODULE(_mpi, module) {
 
   py::class_<Device>(module, "Device");
 
-  py::class_<Measured>(module, "Collective")
+  py::class_<Collective>(module, "Executable")
+      .def(
+          "measure",
+          [](Collective& collective, const Communicator& communicator, const RankClock& clock,
+             std::int64_t repetitions, const Start& start) {
+            Repetitions seen;
+            {
+              const py::gil_scoped_release release;
+              seen = measure(collective, communicator, clock, repetitions, start);
+            }
+            return py::make_tuple(to_array(seen.target), to_array(seen.start), to_array(seen.end));
+          },
+          py::arg("communicator"), py::arg("clock"), py::arg("repetitions"), py::arg("start"));
+
+  py::class_<Measured, Collective>(module, "Collective")
       .def(py::init(&open_collective), py::arg("communicator"), py::kw_only(), py::arg("kernel"),
            py::arg("library"), py::arg("algorithm"), py::arg("type"), py::arg("op"), py::arg("elements"),
            py::arg("in_place"), py::arg("form"), py::arg("root"), py::arg("nodes"), py::arg("device"),
@@ -96,19 +110,7 @@ PYBIND11_MODULE(_mpi, module) {
            })
       .def("upload", &Measured::upload, py::call_guard<py::gil_scoped_release>())
       .def("download", &Measured::download, py::call_guard<py::gil_scoped_release>())
-      .def("launch", &Measured::launch, py::call_guard<py::gil_scoped_release>())
-      .def(
-          "measure",
-          [](Measured& collective, const Communicator& communicator, const RankClock& clock,
-             std::int64_t repetitions, const Start& start) {
-            Repetitions seen;
-            {
-              const py::gil_scoped_release release;
-              seen = measure(collective, communicator, clock, repetitions, start);
-            }
-            return py::make_tuple(to_array(seen.target), to_array(seen.start), to_array(seen.end));
-          },
-          py::arg("communicator"), py::arg("clock"), py::arg("repetitions"), py::arg("start"));
+      .def("launch", &Measured::launch, py::call_guard<py::gil_scoped_release>());
 
   module.def(
       "estimate_offsets",

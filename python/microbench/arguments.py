@@ -140,6 +140,9 @@ def _add_collective(subparsers: Any, kernel: str, title: str) -> None:
     what.add_argument(
         "--algorithm", action="extend", nargs="+", metavar="NAME", help="auto (default), names, or all"
     )
+    what.add_argument(
+        "--gpus-per-rank", type=int, metavar="N", help="NCCL: GPUs that each MPI rank drives (default: 1)"
+    )
     for option, choices in (("op", OPERATIONS), ("place", PLACES), ("form", FORMS)):
         what.add_argument(
             f"--{option}",

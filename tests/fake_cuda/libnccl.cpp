@@ -14,7 +14,10 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "device.hpp"
@@ -29,13 +32,7 @@ struct Board {
   std::atomic<int> arrived;
   std::atomic<int> rounds;
   std::atomic<int> left;
-};
-
-struct Message {
-  int peer;
-  const char* sent;  // null: it is received
-  char* received;
-  std::size_t bytes;
+  int devices[64];  // by rank
 };
 
 }  // namespace
@@ -50,14 +47,18 @@ struct ncclComm {
   int ranks;
   int rank;
 
-  void wait_for_all() const {
+  // All ranks of a round have arrived when wait_for() returns; a process with several ranks arrives with all
+  // of them first.
+  int arrive() const {
     const int round = board->rounds;
     if (++board->arrived == ranks) {
       board->arrived = 0;
       ++board->rounds;
-    } else {
-      while (board->rounds == round) sched_yield();
     }
+    return round;
+  }
+  void wait_for(int round) const {
+    while (board->rounds == round) sched_yield();
   }
   void write(const std::string& name, const void* data, std::size_t bytes) const {
     std::ofstream(folder / name, std::ios::binary)
@@ -67,14 +68,16 @@ struct ncclComm {
     std::ifstream(folder / name, std::ios::binary)
         .read(static_cast<char*>(data), static_cast<std::streamsize>(bytes));
   }
-  // What each rank has contributed, by rank.
-  std::vector<Bytes> gather(const void* data, std::size_t bytes) const {
+  void give(const void* data, std::size_t bytes) const { write(std::to_string(rank), data, bytes); }
+  // What each rank has given, by rank.
+  std::vector<Bytes> taken(std::size_t bytes) const {
     std::vector<Bytes> all(static_cast<std::size_t>(ranks), Bytes(bytes));
-    write(std::to_string(rank), data, bytes);
-    wait_for_all();
     for (std::size_t from = 0; from < all.size(); ++from) read(std::to_string(from), all[from].data(), bytes);
-    wait_for_all();
     return all;
+  }
+  bool has_device_alone() const {
+    const int* end = board->devices + ranks;
+    return std::count(static_cast<const int*>(board->devices), end, board->devices[rank]) == 1;
   }
 };
 
@@ -132,17 +135,52 @@ void reduce(const std::vector<Bytes>& all, std::size_t first, std::size_t count,
   }
 }
 
-int depth = 0;
-std::vector<Message> pending;
-const ncclComm* pending_comm = nullptr;
-cudaStream_t pending_stream = nullptr;
+// One call on one rank: what it lays out for the others before all have arrived, and what it does then.
+struct Operation {
+  const ncclComm* comm;
+  cudaStream_t stream;  // null: it makes the communicator
+  std::function<void()> give;
+  std::function<void()> take;
+};
 
-int enqueue(const Message& message, const ncclComm* comm, cudaStream_t stream) {
-  if (depth == 0) return kInvalidUsage;
-  pending.push_back(message);
-  pending_comm = comm;
-  pending_stream = stream;
-  return kSuccess;
+int depth = 0;
+std::vector<Operation> pending;
+
+std::string between(int from, int to) { return std::to_string(from) + "-" + std::to_string(to); }
+
+void meet(const std::vector<Operation>& operations) {
+  std::map<const ncclComm*, int> rounds;
+  for (const Operation& each : operations) rounds.emplace(each.comm, 0);
+  for (auto& [comm, round] : rounds) round = comm->arrive();
+  for (const auto& [comm, round] : rounds) comm->wait_for(round);
+}
+
+void execute(const std::vector<Operation>& operations) {
+  for (const Operation& each : operations) each.give();
+  meet(operations);
+  for (const Operation& each : operations) each.take();
+  meet(operations);
+}
+
+int flush() {
+  const std::vector<Operation> operations = std::exchange(pending, {});
+  if (operations.empty()) return kSuccess;
+  if (const cudaStream_t stream = operations[0].stream) {
+    stream->run(0, [operations] { execute(operations); });
+    return kSuccess;
+  }
+  execute(operations);
+  const char* sharing = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+  const bool may_share = sharing != nullptr && std::string(sharing) == "1";
+  const bool alone = std::all_of(operations.begin(), operations.end(),
+                                 [](const Operation& each) { return each.comm->has_device_alone(); });
+  return alone || may_share ? kSuccess : kInvalidUsage;
+}
+
+// Executed at once, or with the others of its group.
+int submit(Operation operation) {
+  pending.push_back(std::move(operation));
+  return depth > 0 ? kSuccess : flush();
 }
 
 }  // namespace
@@ -173,8 +211,9 @@ int ncclCommInitRank(ncclComm** comm, int ranks, ncclUniqueId id, int rank) {
   void* board = mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   close(file);
   *comm = new ncclComm{folder, static_cast<Board*>(board), ranks, rank};
-  (*comm)->wait_for_all();
-  return kSuccess;
+  const char* device = std::getenv("FAKE_CUDA_CURRENT");
+  (*comm)->board->devices[rank] = device == nullptr ? 0 : std::atoi(device);
+  return submit({*comm, nullptr, [] {}, [] {}});
 }
 
 int ncclCommDestroy(ncclComm* comm) {
@@ -194,69 +233,60 @@ int ncclGroupStart() {
   return kSuccess;
 }
 
-int ncclGroupEnd() {
-  if (--depth > 0) return kSuccess;
-  pending_stream->run(0, [] {
-    const ncclComm& comm = *pending_comm;
-    const auto name = [](int from, int to) { return std::to_string(from) + "-" + std::to_string(to); };
-    for (const Message& each : pending) {
-      if (each.sent != nullptr) comm.write(name(comm.rank, each.peer), each.sent, each.bytes);
-    }
-    comm.wait_for_all();
-    for (const Message& each : pending) {
-      if (each.sent == nullptr) comm.read(name(each.peer, comm.rank), each.received, each.bytes);
-    }
-    comm.wait_for_all();
-  });
-  pending.clear();
-  return kSuccess;
-}
+int ncclGroupEnd() { return --depth > 0 ? kSuccess : flush(); }
 
 int ncclSend(const void* data, std::size_t count, int type, int to, ncclComm* comm, cudaStream_t stream) {
-  return enqueue({to, static_cast<const char*>(data), nullptr, bytes_of(type, count)}, comm, stream);
+  if (depth == 0) return kInvalidUsage;
+  return submit(
+      {comm, stream, [=] { comm->write(between(comm->rank, to), data, bytes_of(type, count)); }, [] {}});
 }
 int ncclRecv(void* data, std::size_t count, int type, int from, ncclComm* comm, cudaStream_t stream) {
-  return enqueue({from, nullptr, static_cast<char*>(data), bytes_of(type, count)}, comm, stream);
+  if (depth == 0) return kInvalidUsage;
+  return submit(
+      {comm, stream, [] {}, [=] { comm->read(between(from, comm->rank), data, bytes_of(type, count)); }});
 }
 
 int ncclAllReduce(const void* in, void* out, std::size_t count, int type, int operation, ncclComm* comm,
                   cudaStream_t stream) {
-  stream->run(0, [=] {
-    reduce(comm->gather(in, bytes_of(type, count)), 0, count, type, operation, out);
-    spoil("AllReduce", out);
-  });
-  return failure("AllReduce");
+  if (const int status = failure("AllReduce")) return status;
+  const std::size_t bytes = bytes_of(type, count);
+  return submit({comm, stream, [=] { comm->give(in, bytes); },
+                 [=] {
+                   reduce(comm->taken(bytes), 0, count, type, operation, out);
+                   spoil("AllReduce", out);
+                 }});
 }
 
 int ncclReduceScatter(const void* in, void* out, std::size_t count, int type, int operation, ncclComm* comm,
                       cudaStream_t stream) {
-  stream->run(0, [=] {
-    const auto ranks = static_cast<std::size_t>(comm->ranks);
-    const std::vector<Bytes> all = comm->gather(in, bytes_of(type, ranks * count));
-    reduce(all, static_cast<std::size_t>(comm->rank) * count, count, type, operation, out);
-  });
-  return failure("ReduceScatter");
+  if (const int status = failure("ReduceScatter")) return status;
+  const std::size_t bytes = bytes_of(type, count) * static_cast<std::size_t>(comm->ranks);
+  const std::size_t first = static_cast<std::size_t>(comm->rank) * count;
+  return submit({comm, stream, [=] { comm->give(in, bytes); },
+                 [=] { reduce(comm->taken(bytes), first, count, type, operation, out); }});
 }
 
 int ncclAllGather(const void* in, void* out, std::size_t count, int type, ncclComm* comm,
                   cudaStream_t stream) {
-  stream->run(0, [=] {
-    auto* to = static_cast<char*>(out);
-    for (const Bytes& each : comm->gather(in, bytes_of(type, count))) {
-      to = std::copy(each.begin(), each.end(), to);
-    }
-  });
-  return failure("AllGather");
+  if (const int status = failure("AllGather")) return status;
+  const std::size_t bytes = bytes_of(type, count);
+  return submit({comm, stream, [=] { comm->give(in, bytes); },
+                 [=] {
+                   auto* to = static_cast<char*>(out);
+                   for (const Bytes& each : comm->taken(bytes)) to = std::copy(each.begin(), each.end(), to);
+                 }});
 }
 
 int ncclBroadcast(const void* in, void* out, std::size_t count, int type, int root, ncclComm* comm,
                   cudaStream_t stream) {
-  stream->run(0, [=] {
-    const std::vector<Bytes> all = comm->gather(in, bytes_of(type, count));
-    const Bytes& from = all[static_cast<std::size_t>(root)];
-    std::copy(from.begin(), from.end(), static_cast<char*>(out));
-  });
-  return failure("Broadcast");
+  if (const int status = failure("Broadcast")) return status;
+  const std::size_t bytes = bytes_of(type, count);
+  return submit({comm, stream, [=] { comm->give(in, bytes); },
+                 [=] {
+                   const std::vector<Bytes> all = comm->taken(bytes);
+                   const Bytes& from = all[static_cast<std::size_t>(root)];
+                   std::copy(from.begin(), from.end(), static_cast<char*>(out));
+                 }});
 }
 
 }  // extern "C"

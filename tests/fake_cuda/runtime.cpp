@@ -132,6 +132,7 @@ cudaError_t cudaGetDevice(int* device) {
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= variable("FAKE_CUDA_DEVICES", 1)) return noted(cudaErrorInvalidDevice);
   current_device = device;
+  setenv("FAKE_CUDA_CURRENT", std::to_string(device).c_str(), 1);  // NCCL's stand-in cannot call this library
   return cudaSuccess;
 }
 

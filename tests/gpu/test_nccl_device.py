@@ -99,11 +99,14 @@ def test_two_ranks_on_one_gpu_are_refused_where_nobody_has_said_so(tmp_path: Pat
 
 
 @pytest.mark.parametrize("collective", COLLECTIVES)
-def test_a_rank_on_every_gpu(collective: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [False, True], ids=["a process each", "one process"])
+def test_a_rank_on_every_gpu(collective: str, together: bool, tmp_path: Path) -> None:
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
     gpus = sum(line.startswith("GPU ") for line in listed.splitlines())
     if gpus < 2:
         pytest.skip("one GPU here")
-    for record in verified(start(gpus, collective, *ways(collective), cwd=tmp_path), tmp_path):
+    processes, each = (1, gpus) if together else (gpus, 1)
+    process = start(processes, collective, *ways(collective), "--gpus-per-rank", str(each), cwd=tmp_path)
+    for record in verified(process, tmp_path):
         assert record.problem["ranks"] == gpus
         assert record.facts["bus_bandwidth_bytes_per_s"] > 0

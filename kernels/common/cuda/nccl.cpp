@@ -78,10 +78,23 @@ NcclId unique_id() {
   return id;
 }
 
+NcclGroup::NcclGroup() { MICROBENCH_NCCL(GroupStart); }
+
+NcclGroup::~NcclGroup() {
+  if (open_) MICROBENCH_NCCL_NOEXCEPT(GroupEnd);
+}
+
+void NcclGroup::end() {
+  open_ = false;
+  MICROBENCH_NCCL(GroupEnd);
+}
+
 NcclCommunicator::NcclCommunicator(int ranks, const NcclId& id, int rank) {
   MICROBENCH_NCCL(CommInitRank, &handle_, ranks, id, rank);
 }
 
-NcclCommunicator::~NcclCommunicator() { MICROBENCH_NCCL_NOEXCEPT(CommDestroy, handle_); }
+NcclCommunicator::~NcclCommunicator() {
+  if (handle_ != nullptr) MICROBENCH_NCCL_NOEXCEPT(CommDestroy, handle_);  // null: its group failed
+}
 
 }  // namespace microbench::cuda

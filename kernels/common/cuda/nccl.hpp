@@ -61,10 +61,25 @@ inline void check(NcclStatus status, const char* call) {
 
 NcclId unique_id();
 
+// Calls between its beginning and end() are one to NCCL: those of one process's GPUs cannot wait for each
+// other.
+class NcclGroup {
+ public:
+  NcclGroup();
+  ~NcclGroup();
+  NcclGroup(const NcclGroup&) = delete;
+  NcclGroup& operator=(const NcclGroup&) = delete;
+
+  void end();
+
+ private:
+  bool open_ = true;
+};
+
 // This rank's end of a communicator on the current device.
 class NcclCommunicator {
  public:
-  // Returns when all ranks are there. `id` is what unique_id() gave to one of them.
+  // Returns when all ranks are there, but in a group at once. `id` is what unique_id() gave to one of them.
   NcclCommunicator(int ranks, const NcclId& id, int rank);
   ~NcclCommunicator();
   NcclCommunicator(const NcclCommunicator&) = delete;  // owns what it points to

@@ -1,4 +1,7 @@
-"""GPUs of the ranks as rank 0 conducts them: which rank takes which, and who is connected to whom by NCCL."""
+"""GPUs of the ranks as rank 0 conducts them: which rank takes which, and who is connected to whom by NCCL.
+
+Every GPU is one of NCCL's ranks: those of MPI's rank 0 are the first, and so on.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +21,30 @@ SHARING = "NCCL_MULTI_RANK_GPU_ENABLE"
 def take(
     team: Team, options: CollectiveOptions, places: Sequence[Place], nodes: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Every rank takes a GPU of its node; by rank, what it is.
+    """Every rank takes its GPUs of its node; by NCCL's rank, what each is.
 
     Raises InputError where a rank has none, where NCCL is asked for and not there, or where ranks share one.
     """
     with_nccl = "nccl" in (options.library or DEFAULT_LIBRARIES[options.device])
     asked = "--library nccl" if with_nccl else "--backend cuda"
     try:
-        found: list[dict[str, Any]] = team.all("take_gpu", tuple(nodes), with_nccl)
+        taken: list[list[dict[str, Any]]] = team.all(
+            "take_gpus", tuple(nodes), options.gpus_per_rank, with_nccl
+        )
     except RankFailed as failed:
         raise InputError(
             f"{asked}: rank {failed.rank} on {places[failed.rank].node}: {failed.text}"
         ) from failed
+    found = [gpu for gpus in taken for gpu in gpus]
     users: dict[tuple[int, str], int] = {}
-    for rank, gpu in enumerate(found):
-        other = users.setdefault((nodes[rank], gpu["pci_bus_id"]), rank)
-        if other != rank and with_nccl and os.environ.get(SHARING) != "1":
+    for number, gpu in enumerate(found):
+        rank = number // options.gpus_per_rank
+        other = users.setdefault((nodes[rank], gpu["pci_bus_id"]), number)
+        if other != number and with_nccl and os.environ.get(SHARING) != "1":
             raise InputError(
-                f"{asked}: ranks {other} and {rank} on {places[rank].node} share GPU {gpu['pci_bus_id']}: start at "
-                f"most as many ranks as there are GPUs, or set {SHARING}=1 (NCCL 2.30 and newer)"
+                f"{asked}: ranks {other} and {number} on {places[rank].node} share GPU {gpu['pci_bus_id']}: start at "
+                f"most as many ranks (times --gpus-per-rank) as there are GPUs, or set {SHARING}=1 (NCCL 2.30 and "
+                "newer)"
             )
     return found
 

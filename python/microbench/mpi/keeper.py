@@ -44,6 +44,8 @@ from microbench.store import Run
 # For so long after the first sign of trouble more of it is awaited: who died first, and who was only told to end.
 _GRACE_S = 0.3
 _STARTING_S = 600.0
+# In which ranks that run answer.
+_ANSWER_S = 2.0
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Keeper:
         self._selector.register(self._listener.socket, selectors.EVENT_READ, None)
         self._links: dict[int, socket.socket] = {}
         self._trouble = _Trouble()
+        self._answered: set[int] = set()
         self._doing = "starting"
         self._ended = False
 
@@ -223,12 +226,14 @@ class Keeper:
             said = connection.recv(64)
         except OSError:
             said = b""
-        if said:
+        if link.ALIVE in said:
+            self._answered.add(rank)
+        elif said:
             self._trouble.told.append(rank)
             self._trouble.signals += said
-            return
-        self._selector.unregister(connection)
-        self._note_gone(rank)
+        else:
+            self._selector.unregister(connection)
+            self._note_gone(rank)
 
     def _note_gone(self, rank: int) -> None:
         if rank not in self._trouble.told and rank not in self._trouble.gone:
@@ -237,9 +242,13 @@ class Keeper:
     def _obituary(self, error: Exception, options: CollectiveOptions, item: Item | None) -> Measurement:
         if isinstance(error, TimeoutError):
             limit_s = _STARTING_S if item is None else timeout_s(item, options)
-            reason = (
-                f"no result after {limit_s:.4g} s (while {self._doing}): raise --timeout if it is only slow"
+            silent = self._silent()
+            who = (
+                f", and rank{'s' * (len(silent) > 1)} {', '.join(map(str, silent))} did not answer"
+                if silent
+                else ""
             )
+            reason = f"no result after {limit_s:.4g} s (while {self._doing}){who}: raise --timeout if it is only slow"
             return Measurement(status="timeout", reason=reason)
         if self._trouble.gone:
             reason = (
@@ -250,6 +259,15 @@ class Keeper:
         name = signal.Signals(self._trouble.signals[0]).name
         reason = f"stopped from outside ({name} to rank {self._trouble.told[0]}): go on with --resume"
         return Measurement(status="interrupted", reason=reason)
+
+    def _silent(self) -> list[int]:
+        """Connected ranks that do not answer."""
+        for connection in self._links.values():
+            link.ask(connection)
+        until = time.monotonic() + _ANSWER_S
+        while self._links.keys() - self._answered and (left := until - time.monotonic()) > 0:
+            self._attend(left)
+        return sorted(self._links.keys() - self._answered)
 
     def _end_ranks(self) -> None:
         for connection in self._links.values():

@@ -50,11 +50,13 @@ class Mpi:
             return ""
         return "this MPI library was built without support of CUDA: take another one, or --backend cpu"
 
-    def communicator(self, group: Any) -> Any:
-        """mpi4py's communicator ``group`` for the compiled module; ``group`` must live as long."""
-        return self.compiled.Communicator(
-            self.library, self.MPI._handleof(group), group.Get_rank(), group.Get_size()
-        )
+    def communicator(self, group: Any, parts: int = 1, part: int = 0) -> Any:
+        """mpi4py's communicator ``group`` for the compiled module; ``group`` must live as long.
+
+        Where each of its ranks stands for several ``parts``, as which ``part`` of this one it is seen.
+        """
+        rank, size = parts * group.Get_rank() + part, parts * group.Get_size()
+        return self.compiled.Communicator(self.library, self.MPI._handleof(group), rank, size)
 
 
 def load() -> Mpi:

@@ -2,7 +2,7 @@
 
 When a rank dies, its connection closes at once, on whatever host it ran: so the keeper knows who was first before the
 launcher ends all the others. A signal to a rank is passed on by the interpreter's own handler even while the rank is
-inside MPI. And the keeper can end ranks that hang.
+inside MPI. And the keeper can ask who still answers, and end ranks that hang.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 _CONNECTING_S = 3.0
 _GREETING = struct.Struct("!16sI")
+_ASK = b"?"
+ALIVE = b"\0"  # no signal has this number
 _END = b"e"
 _DISMISSED = b"d"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -55,6 +57,12 @@ class Listener:
             return None
         connection.sendall(self.meeting.token)
         return connection, rank
+
+
+def ask(connection: socket.socket) -> None:
+    """Has the rank at the other end answer `ALIVE`; one that is stopped, or whose host is gone, does not."""
+    with contextlib.suppress(OSError):
+        connection.send(_ASK)
 
 
 def end(connection: socket.socket) -> None:
@@ -97,6 +105,9 @@ class Link:
                 continue
             except OSError:
                 said = b""
+            if said == _ASK:
+                with contextlib.suppress(OSError):
+                    self._socket.send(ALIVE)
             if said == _DISMISSED:
                 return
             if said in (b"", _END):  # without its keeper a run is nothing

@@ -84,6 +84,11 @@ class Setting:
     timer: tuple[float, float]
 
     @property
+    def ranks(self) -> int:
+        """Those of the collectives: NCCL's, where an MPI rank has several GPUs."""
+        return len(self.places) * self.options.gpus_per_rank
+
+    @property
     def shared(self) -> list[bool]:
         """By rank, whether it reads the same clock as rank 0."""
         return [place.clock == self.places[0].clock for place in self.places]
@@ -114,10 +119,10 @@ class _Measuring:
         self._item = item
         self._seed = seed
         self._stage = stage
-        self._ranks = len(setting.places)
+        self._ranks = setting.ranks
         self._window = self._options.start == "window"
-        self._estimates: list[list[Estimate]] = [[] for _ in range(self._ranks)]
-        self._alignments: tuple[Alignment, ...] = (SHARED,) * self._ranks
+        self._estimates: list[list[Estimate]] = [[] for _ in setting.places]
+        self._alignments: tuple[Alignment, ...] = (SHARED,) * len(setting.places)
         self._slack_s = _SLACK_S
         self._tolerance_s = math.inf
         self._late = 0
@@ -139,6 +144,7 @@ class _Measuring:
                 precision=item.precision,
                 elements=problem.elements,
                 form=problem.form,
+                ranks=self._ranks,
                 nodes=self._setting.nodes,
                 op=str(chosen.get("op", "sum")),
                 place=str(chosen.get("place", "out_of_place")),
@@ -225,9 +231,10 @@ class _Measuring:
     def _about_device(self) -> dict[str, Any]:
         if self._options.device == "cpu":
             return {}
-        ends = "a rank ends when its host sees the stream finished or MPI returns: launching is in the time"
+        ends = "a rank ends when its host sees its streams finished or MPI returns: launching is in the time"
+        facts = {"ends": ends, "gpus_per_rank": self._options.gpus_per_rank}
         settings = {name.lower(): os.environ.get(name) for name in _NCCL_SETTINGS}
-        return {"ends": ends, **(settings if self._item.library == "nccl" else {})}
+        return {**facts, **(settings if self._item.library == "nccl" else {})}
 
     def _limits(self) -> Limits:
         options = self._options

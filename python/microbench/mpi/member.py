@@ -17,9 +17,9 @@ from microbench.errors import InputError
 from microbench.mpi.clocks import Alignment
 from microbench.mpi.library import Mpi
 from microbench.mpi.link import Link, Meeting
-from microbench.mpi.operands import Operands, comparison
+from microbench.mpi.operands import Operands, comparison, merged
 from microbench.topology import allowed_cpus, physical_cores
-from microbench.verification import Check, numpy_type
+from microbench.verification import Check, Comparison, numpy_type
 
 # What no collective here leaves in an output: NaN in every floating-point type, a large negative int32.
 _POISON = {"f": 0xFF, "V": 0xFF, "i": 0xAA}
@@ -29,7 +29,8 @@ _POISON = {"f": 0xFF, "V": 0xFF, "i": 0xAA}
 class Job:
     """One configuration.
 
-    ``nodes`` has the number of each rank's node; ``sparse`` says that only few elements of each rank count, and
+    ``ranks`` are those of the collective: NCCL's, where an MPI rank has several GPUs. ``nodes`` has the number of
+    each MPI rank's node; ``sparse`` says that only few elements of each rank count, and
     ``rounded_to`` as which type elements travel, where that is not their own.
     """
 
@@ -39,6 +40,7 @@ class Job:
     precision: str
     elements: int
     form: str
+    ranks: int
     nodes: tuple[int, ...]
     op: str = "sum"
     place: str = "out_of_place"
@@ -77,13 +79,13 @@ class Member:
     def __init__(self, mpi: Mpi, agreement: Any) -> None:
         self._mpi = mpi
         self._groups = (mpi.MPI.COMM_WORLD.Dup(), agreement)
-        self._measured = mpi.communicator(self._groups[0])
         self._agreement = mpi.communicator(self._groups[1])
         self.rank: int = agreement.Get_rank()
         self.ranks: int = agreement.Get_size()
         self._clock: Any = None  # until set_clock
-        self._collective: Any = None
-        self._gpu: Any = None  # until take_gpu
+        self._parts: list[Any] = []  # the collective's, one a GPU
+        self._executable: Any = None
+        self._gpus: list[Any] = []  # until take_gpus
         self._job: Job | None = None
         self._link: Link | None = None
 
@@ -99,8 +101,8 @@ class Member:
         node.Free()
         return sorted(set(group.allgather(first))).index(first)
 
-    def take_gpu(self, nodes: tuple[int, ...], with_nccl: bool) -> dict[str, Any]:
-        """Has collectives work on a GPU, that of this rank's place among the ranks of its node; what it is.
+    def take_gpus(self, nodes: tuple[int, ...], count: int, with_nccl: bool) -> list[dict[str, Any]]:
+        """Has collectives work on so many GPUs, by this rank's place among the ranks of its node; what each is.
 
         Raises InputError where this rank has no GPU, or no NCCL and is to have it.
         """
@@ -109,24 +111,25 @@ class Member:
         found = cuda.library_status("nccl")
         if with_nccl and found.missing:
             raise InputError(f"{found.missing}; to get it: {found.library.how_to_get}")
-        self._gpu = self._mpi.compiled.Gpu(nodes[: self.rank].count(nodes[self.rank]))
-        return {**self._gpu.facts, "nccl": dict(found.facts)}
+        first = nodes[: self.rank].count(nodes[self.rank]) * count
+        self._gpus = [self._mpi.compiled.Gpu(number) for number in range(first, first + count)]
+        return [{**gpu.facts, "nccl": dict(found.facts)} for gpu in self._gpus]
 
     def nccl_id(self, name: str, groups: tuple[int, ...]) -> bytes | None:
         """From the first rank of each group what the others need to connect to it, where they have not yet.
 
         ``groups`` has each rank's group, by the first rank in it.
         """
-        if groups[self.rank] != self.rank or self._gpu.connected(name):
+        if groups[self.rank] != self.rank or self._gpus[0].connected(name):
             return None
         identity: bytes = self._mpi.compiled.nccl_id()
         return identity
 
     def connect(self, name: str, groups: tuple[int, ...], identities: tuple[bytes, ...]) -> None:
-        """Connects this rank's GPU to those of its group by NCCL; ``identities`` are those of the ranks."""
-        group = groups[self.rank]
-        place = groups[: self.rank].count(group)
-        self._gpu.connect(name, identities[group], groups.count(group), place)
+        """Connects this rank's GPUs to those of its group by NCCL; ``identities`` are those of the ranks."""
+        group, each = groups[self.rank], len(self._gpus)
+        first = groups[: self.rank].count(group) * each
+        self._mpi.compiled.connect(self._gpus, name, identities[group], groups.count(group) * each, first)
 
     def bind(self, places: tuple[int | None, ...]) -> None:
         """Binds this rank to the processor of its place among its machine's ranks, by rank; None leaves it alone."""
@@ -165,73 +168,93 @@ class Member:
     def open(self, job: Job) -> tuple[str, int]:
         """Makes one collective ready; returns its implementation and the bytes of its workspace."""
         self.close()
-        if job.root >= self.ranks:
-            raise self._mpi.compiled.Unsupported(f"there is no rank {job.root} to be root of {self.ranks}")
-        if self._gpu is not None and job.library == "mpi" and (reason := self._mpi.blind_to_gpus()):
-            raise self._mpi.compiled.Unsupported(reason)
-        self._collective = self._mpi.compiled.Collective(
-            self._measured,
-            kernel=job.kernel,
-            library=job.library,
-            algorithm=job.algorithm,
-            type=ELEMENT_TYPES[job.precision].storage,
-            op=job.op,
-            elements=job.elements,
-            in_place=job.place == "in_place",
-            form=job.form,
-            root=job.root,
-            nodes=list(job.nodes),
-            device=self._gpu,
-        )
+        unsupported = self._mpi.compiled.Unsupported
+        if job.root >= job.ranks:
+            raise unsupported(f"there is no rank {job.root} to be root of {job.ranks}")
+        if self._gpus and job.library == "mpi" and (reason := self._mpi.blind_to_gpus()):
+            raise unsupported(reason)
+        if len(self._gpus) > 1 and job.algorithm == "hierarchical":
+            raise unsupported(
+                "several nodes are joined by ranks of one GPU each: start as many ranks as GPUs"
+            )
+        devices = self._gpus or [None]
+        for number, device in enumerate(devices):
+            self._parts.append(
+                self._mpi.compiled.Collective(
+                    self._mpi.communicator(self._groups[0], len(devices), number),
+                    kernel=job.kernel,
+                    library=job.library,
+                    algorithm=job.algorithm,
+                    type=ELEMENT_TYPES[job.precision].storage,
+                    op=job.op,
+                    elements=job.elements,
+                    in_place=job.place == "in_place",
+                    form=job.form,
+                    root=job.root,
+                    nodes=list(job.nodes),
+                    device=device,
+                )
+            )
+        several = len(devices) > 1
+        self._executable = self._mpi.compiled.OfSeveralGpus(self._parts) if several else self._parts[0]
         self._job = job
-        return self._collective.implementation, self._collective.workspace_bytes
+        return self._parts[0].implementation, self._parts[0].workspace_bytes
 
     def close(self) -> None:
         """Gives the collective's memory back."""
-        self._collective = None
+        self._executable = None
+        self._parts = []
 
     def leave(self) -> None:
         """Gives back what outlives collectives: the GPU and its connections."""
         self.close()
-        self._gpu = None
+        self._gpus = []
 
     def verify(self, seed: int, exact: bool) -> tuple[Check, float]:
         """Executes once on fresh inputs, the output poisoned before; what came of it, and the seconds it took."""
         job = self._opened()
         storage = ELEMENT_TYPES[job.precision].storage
         operands = Operands(
-            seed, storage, job.rounded_to or storage, self.ranks, job.op, exact, job.sparse and exact
+            seed, storage, job.rounded_to or storage, job.ranks, job.op, exact, job.sparse and exact
         )
-        given = self._collective.input(storage).view(numpy_type(storage))
-        output = self._collective.output(storage)
-        output[:] = _POISON[np.dtype(numpy_type(storage)).kind]
-        share = job.elements // self.ranks
-        if job.kernel != "broadcast" or self.rank == job.root:
-            operands.fill(given, self.rank)
-        self._collective.upload()
+        parts = dict(enumerate(self._parts, self.rank * len(self._parts)))
+        for number, part in parts.items():
+            given = part.input(storage).view(numpy_type(storage))
+            part.output(storage)[:] = _POISON[np.dtype(numpy_type(storage)).kind]
+            if job.kernel != "broadcast" or number == job.root:
+                operands.fill(given, number)
+            part.upload()
         start = StartRule(window=False, slack_s=0.0, yielding=True)
         _, began, ended = self.measure(1, start)
-        self._collective.download()
-        result = output.view(numpy_type(storage))
-        found = comparison(self._tolerance(operands))
+        checks = []
+        for number, part in parts.items():
+            part.download()
+            found = comparison(self._tolerance(operands))
+            self._compare(operands, part.output(storage).view(numpy_type(storage)), number, found)
+            checks.append(found.result())
+        return merged(checks), float(ended[0] - began[0])
+
+    def _compare(self, operands: Operands, result: NDArray[Any], number: int, found: Comparison) -> None:
+        """Holds what the collective's rank ``number`` got against what it should have."""
+        job = self._opened()
+        share = job.elements // job.ranks
         if job.kernel == "allreduce":
             operands.compare_combined(result, 0, found)
         elif job.kernel == "reduce_scatter":
-            operands.compare_combined(result, self.rank * share, found)
+            operands.compare_combined(result, number * share, found)
         elif job.kernel == "broadcast":
             operands.compare_copied(result, job.root, 0, found)
         else:
-            for rank in range(self.ranks):
-                first = self.rank * share if job.kernel == "alltoall" else 0
+            for rank in range(job.ranks):
+                first = number * share if job.kernel == "alltoall" else 0
                 operands.compare_copied(result[rank * share : (rank + 1) * share], rank, first, found)
-        return found.result(), float(ended[0] - began[0])
 
     def measure(self, repetitions: int, start: StartRule) -> Repetitions:
         """Executes so often; see kernels/common/synchronised.hpp."""
         rule = self._mpi.compiled.Start(
             window=start.window, slack_s=start.slack_s, yielding=start.yielding, compute=start.compute
         )
-        found: Repetitions = self._collective.measure(self._agreement, self._clock, repetitions, rule)
+        found: Repetitions = self._executable.measure(self._agreement, self._clock, repetitions, rule)
         return found
 
     def computing_rounds(self, seconds: float) -> int:

@@ -29,7 +29,8 @@ class CollectiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     Times in seconds, sizes in bytes. ``problem``, ``problems`` and sizes from ``min_bytes`` to ``max_bytes`` by
     ``factor`` exclude each other; by default DeepBench's sizes are measured.
     ``op``, ``place`` and ``form`` stand for the columns of that name: empty leaves them as the problems have them.
-    ``start`` is how repetitions start together. ``timeout`` None lets the size of the problem decide, ``seed`` None is
+    ``gpus_per_rank`` GPUs of each MPI rank are as many ranks of NCCL's collectives. ``start`` is how repetitions
+    start together. ``timeout`` None lets the size of the problem decide, ``seed`` None is
     a fresh one.
     """
 
@@ -47,6 +48,7 @@ class CollectiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     op: tuple[str, ...] = ()
     place: tuple[str, ...] = ()
     form: tuple[str, ...] = ()
+    gpus_per_rank: int = 1
     start: str = "window"
     pin: bool = True
     confidence: float = 0.99
@@ -79,6 +81,12 @@ class CollectiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
                     f"--library {name}: is not for buffers in {MEMORIES[self.device]} (--backend {self.device}); for "
                     f"these there are {', '.join(LIBRARIES[self.device])}"
                 )
+        between("--gpus-per-rank", self.gpus_per_rank, 1, 1024)
+        if self.gpus_per_rank > 1 and (self.device != "cuda" or "mpi" in self.library):
+            raise InputError(
+                f"--gpus-per-rank {self.gpus_per_rank}: only NCCL takes several GPUs of a process: ask for --library "
+                "nccl alone"
+            )
         if "all" in self.algorithm and len(self.algorithm) > 1:
             raise InputError("--algorithm all: stands for every algorithm: give it alone, or names")
         between("--confidence", self.confidence, 0.5, 0.9999)

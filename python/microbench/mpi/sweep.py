@@ -74,7 +74,8 @@ def conduct(
         EOFError: the keeper of the run is gone.
     """
     places, nodes = _settle(team, pin=options.pin)
-    if len(places) == 1:
+    ranks = len(places) * options.gpus_per_rank
+    if ranks == 1:
         print(
             "one rank: nothing is sent, and what is measured is a copy at most; start several, for instance: "
             f"{HOW_TO_START} {options.kernel}",
@@ -86,7 +87,7 @@ def conduct(
     line.say(
         Begin(
             options=options.plain(),
-            ranks=len(places),
+            ranks=ranks,
             hosts=len(set(nodes)),
             environment=capture(mpi.MPI, places, nodes, command, gpus),
             command=["microbench", *command],
@@ -102,7 +103,7 @@ def conduct(
     connected = team.all("meet", Meeting(tuple(accepted.addresses), accepted.port, accepted.token))
     line.say(Watch([rank for rank, each in enumerate(connected) if not each]))
     setting = Setting(team, options, places, nodes, _crowded(places), _timer())
-    items = plan.build(options, len(places))
+    items = plan.build(options, ranks)
     for index in accepted.queue:
         line.say(Next())
         seed = record_seed(accepted.seed, accepted.repeat, index)
