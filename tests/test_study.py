@@ -402,6 +402,9 @@ def test_every_table_fits_a_terminal_and_none_is_empty(tmp_path: Path) -> None:
         assert all(len(row) == len(table.headings) for row in table.rows)
     shown = text(content)
     assert max(map(len, shown.splitlines())) <= 100
+    assert "…" not in shown
+    (division,) = (row[-1] for row in content.tables[4].rows)
+    assert f"divided: {division}" in shown or f"  {division}" in shown
     said = " ".join(shown.split())
     assert "26.40 s undivided, 13.20 s divided, 2.00 times as fast (2.00 to 2.00 by round)" in said
     assert "pays in 1 of 1 cases (layers and limits). measured faster in every round: 1." in said

@@ -174,7 +174,7 @@ _TITLES: dict[str, Callable[[dict[str, Scalar]], str]] = {
     "conv": _conv,
     "rnn": _rnn,
 }
-_PASSES = {
+PASS_TITLES = {
     "forward": "fwd",
     "forward_training": "fwd_train",
     "backward": "bwd",
@@ -222,7 +222,7 @@ def problem_title(
         f"{name}={_scalar_text(value)}" for name, value in rest.items() if value != known.defaults.get(name)
     ]
     if len(known.passes) > 1 or pass_ not in ("forward", *known.passes):
-        words.append(_PASSES.get(pass_, pass_))
+        words.append(PASS_TITLES.get(pass_, pass_))
     if layout not in known.layouts[:1]:
         words.append(layout_text(layout))
     if repeat:

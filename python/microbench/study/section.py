@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from microbench.environment.text import size_text
-from microbench.figures import fit, percent_text, time_text, wrapped
+from microbench.figures import WIDTH, fit, percent_text, time_text, wrapped
 from microbench.store import Run
 from microbench.study import tables
 from microbench.study.divisions import Gain, Outcome, gains, outcomes
@@ -83,25 +83,32 @@ def section_of(study: Study, question: Question) -> Section:
 
 def text(content: Section) -> str:
     """The section for a terminal, in lines of at most 100 characters."""
-    from tabulate import tabulate
-
     lines: list[str] = []
     for finding in content.findings:
         lines += wrapped(finding)
     for table in content.tables:
         lines += ["", *wrapped(table.caption, indent="")]
         named = table.headings[0] == LAYER  # a line of its own, since a layer's name is long
-        drawn = tabulate(
-            [row[named:] for row in table.rows],
-            table.headings[named:],
-            tablefmt="simple",
-            disable_numparse=True,
-        ).splitlines()
+        drawn, kept = _drawn([row[named:] for row in table.rows], table.headings[named:])
         lines += drawn[:2]
         for row, line in zip(table.rows, drawn[2:], strict=True):
             lines += [row[0]] * (named and bool(row[0]))
             lines.append(line)
+            beyond = zip(table.headings[named + kept :], row[named + kept :], strict=True)
+            lines += [f"{'':8} {heading}: {cell}" for heading, cell in beyond if cell]
     return "\n".join(fit(line.rstrip()) for line in lines)
+
+
+def _drawn(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> tuple[list[str], int]:
+    """The lines of a table of as many of the first columns as fit, and how many these are."""
+    from tabulate import tabulate
+
+    for kept in range(len(headings), 0, -1):
+        shown = [row[:kept] for row in rows]
+        lines = tabulate(shown, headings[:kept], tablefmt="simple", disable_numparse=True).splitlines()
+        if max(len(line) for line in lines) <= WIDTH:
+            break
+    return lines, kept
 
 
 def _accurate(study: Study, max_error: float | None) -> Study:

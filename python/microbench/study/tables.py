@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microbench.environment.text import size_text
-from microbench.figures import number_text, percent_text, time_text
+from microbench.figures import PASS_TITLES, number_text, percent_text, time_text
 from microbench.study.divisions import Chosen, Gain, Outcome
 from microbench.study.fronts import cliffs as cliffs_of
 from microbench.study.fronts import front, front_with_error, within
@@ -279,11 +279,9 @@ def totals(gained: Sequence[Gain]) -> Table:
         time = math.fsum(gain.best.time_s for gain in group)
         rows.append(
             (
-                filters,
-                pass_,
+                f"{filters} {PASS_TITLES.get(pass_, pass_)}",
                 _limit(limit),
-                str(len(group)),
-                str(sum(gain.best.divided for gain in group)),
+                f"{sum(gain.best.divided for gain in group)} of {len(group)}",
                 str(sum(gain.measured for gain in group)),
                 time_text(base),
                 time_text(time),
@@ -294,13 +292,15 @@ def totals(gained: Sequence[Gain]) -> Table:
         )
     return Table(
         "totals",
-        "Speed-up over undivided at the same limit, each layer divided where that is faster: sums of times over the "
-        "layers, their ratio and its range (every ratio at its round's least, or greatest; n/a where a gain is "
-        "only predicted), and the largest ratio of one layer.",
-        ("filters", "pass", "limit", "layers", "divided", "measured", "undivided", "chosen", "ratio", "range",
-         "largest"),
+        "Speed-up over undivided at the same limit, each layer divided where that is faster (divided), and of how many "
+        "layers divisions were measured: sums of times over the layers, their ratio and its range (every ratio at its "
+        "round's least, or greatest; n/a where a gain is only predicted), and the largest ratio of one layer.",
+        (
+            *("layers", "limit", "divided", "measured"),
+            *("undivided", "chosen", "ratio", "range", "largest"),
+        ),
         tuple(rows),
-    )  # fmt: skip
+    )
 
 
 def _total_range(group: Sequence[Gain]) -> str:
