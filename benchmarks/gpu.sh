@@ -32,7 +32,7 @@ environment() {
     pip install --quiet --no-index --find-links "$wheels" --no-deps "$wheels"/*.whl
   else
     pip install --quiet pybind11 msgspec rich tabulate ml_dtypes scipy pandas scipy-openblas32 nvidia-ml-py pytest \
-      mpi4py mpich
+      mpi4py mpich 'cupy-cuda13x[ctk]>=14'
   fi
 }
 

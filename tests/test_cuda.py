@@ -170,13 +170,14 @@ def test_the_timer_is_that_of_events(fake: FakeCuda) -> None:
 def test_products_are_right_in_every_precision_and_transposition(
     fake: FakeCuda, library: str, precision: str
 ) -> None:
-    if precision == "fp8_e4m3" and library == "cublas":
+    fp8 = precision.startswith("fp8")
+    if fp8 and library == "cublas":
         with pytest.raises(fake.module.Unsupported, match="no fp8"):
             product(fake, SMALL, precision, False, library=library)
         return
     for a_transposed, b_transposed, batch in itertools.product((False, True), (False, True), (1, 3)):
         problem = GemmProblem(5, 7, 40, a_transposed, b_transposed, batch)
-        if precision == "fp8_e4m3" and not (a_transposed and not b_transposed):
+        if fp8 and not (a_transposed and not b_transposed):
             with pytest.raises(fake.module.Unsupported, match="these transposes"):
                 product(fake, problem, precision, False, library=library)
             continue
@@ -220,6 +221,16 @@ OTHERS = ["algo1_tile18_stages8", "algo1_tile20_stages8", "algo2_tile15_stages0"
 
 def test_the_ranking_comes_first_then_every_configuration_that_is_accepted(fake: FakeCuda) -> None:
     assert fake.module.algorithms(request(fake)) == RANKED + OTHERS
+
+
+def test_a_product_of_two_types_has_them_in_memory_and_in_its_algorithms(fake: FakeCuda) -> None:
+    asked = request(fake, precision="fp8_e5m2")
+    session = fake.module.Session(asked)
+    types = {name: type_ for name, (type_, _) in session.operands.items()}
+    assert types == {"a": "float8_e5m2", "b": "float8_e4m3fn", "c": "bfloat16"}
+    assert fake.module.algorithms(asked) == RANKED + OTHERS
+    for name in RANKED + OTHERS:
+        assert product(fake, SMALL, "fp8_e5m2", True, algorithm=name).ok
 
 
 def test_the_ranking_keeps_to_the_workspace_limit(fake: FakeCuda) -> None:

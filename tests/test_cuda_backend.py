@@ -165,6 +165,31 @@ def test_auto_is_the_device_where_it_serves_what_is_asked(monkeypatch: pytest.Mo
         backend("cuda", "gemm")
 
 
+# A module of the interpreter's own: problems small enough for the fake device are worth it then.
+EVERYTHING_IS_WORTH_IT = """
+import microbench.reference as reference
+reference._WORTH_FLOPS = 0.0
+"""
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_references_are_the_device_s_where_cupy_is_installed(tmp_path: Path, installed: bool) -> None:
+    (tmp_path / "package").mkdir()
+    fake = FakeCuda.built().environment(tmp_path / "package")
+    (tmp_path / "package" / "sitecustomize.py").write_text(EVERYTHING_IS_WORTH_IT)
+    cupy = Path(__file__).parent / "fixtures" / "fake_cupy.py"
+    source = cupy.read_text() if installed else "raise ImportError('not installed')"
+    (tmp_path / "package" / "cupy.py").write_text(source)
+    process = call([*LT, "--precision", "fp16", "fp64", "fp8_e5m2"], tmp_path, {**os.environ, **fake})
+    assert process.returncode == 0, process.stdout + process.stderr
+    records = list(Run.load(tmp_path / "run").records())
+    assert {record.status for record in records} == {"ok"}
+    places = {record.precision: record.facts["reference"] for record in records}
+    device = "device" if installed else "host"
+    assert places == {"fp16": device, "fp64": "host", "fp8_e5m2": device}
+    assert not any("references" in warning for record in records for warning in record.warnings)
+
+
 # ------------------------------------------------------------------------------------- clocks and throttling
 
 

@@ -113,6 +113,7 @@ def test_images_are_lowered_in_parts_where_the_limit_asks_for_it(
         (case_of("int8", "backward_data"), "int8 is for inference"),
         (case_of("fp16_acc16"), "no fp16_acc16 on the device"),
         (case_of("fp8_e4m3"), "no fp8_e4m3 on the device"),
+        (case_of("fp8_e5m2"), "no fp8_e5m2 on the device"),
         (case_of(algorithm="winograd_2x2"), "no convolution algorithm 'winograd_2x2' on this device"),
     ],
 )

@@ -219,6 +219,7 @@ def test_int8_is_asked_of_cudnn(fake: FakeCuda, layout: str, c: int) -> None:
         ("engine_1 ", "fp16", "no convolution algorithm"),
         ("algo_1", "fp32", "no convolution algorithm 'algo_1' for this pass"),
         ("auto", "fp8_e4m3", "not for fp8_e4m3"),
+        ("auto", "fp8_e5m2", "not for fp8_e5m2"),
     ],
 )
 def test_refusals_say_the_reason(fake: FakeCuda, algorithm: str, precision: str, reason: str) -> None:

@@ -43,11 +43,11 @@ def poison(array: Array) -> None:
 
 def filled_operands(case: Case, seed: int, exact: bool) -> dict[str, Array]:
     problem = problem_of(case)
-    storage, output = numpy_type(case.precision.storage), numpy_type(case.precision.output)
+    a, b, c = (numpy_type(name) for name in (*case.precision.inputs, case.precision.output))
     operands = {
-        "a": np.zeros(problem.m * problem.k, storage),
-        "b": np.zeros(problem.k * problem.n, storage),
-        "c": np.zeros(problem.m * problem.n, output),
+        "a": np.zeros(problem.m * problem.k, a),
+        "b": np.zeros(problem.k * problem.n, b),
+        "c": np.zeros(problem.m * problem.n, c),
     }
     poison(operands["c"])
     gemm.fill(case, operands, np.random.default_rng(seed), exact)
@@ -100,7 +100,7 @@ def test_integers_are_exact_in_every_partial_sum(precision: str, k: int, transpo
     assert gemm.exact(case) == (k <= largest)
     assume(k <= largest)
     limit = gemm._integer_range(case)
-    in_operands = {"bf16": 256, "int8": 127, "tf32": 2**11, "fp8_e4m3": 16}
+    in_operands = {"bf16": 256, "int8": 127, "tf32": 2**11, "fp8_e4m3": 16, "fp8_e5m2": 8}
     assert 1 <= limit <= in_operands.get(precision, largest)
     assert k * limit**2 <= largest
     assert precision != "fp16" or limit > 1 or k > 2**22
@@ -331,8 +331,8 @@ def processor_flags() -> set[str]:
 FLAGS = processor_flags()
 # Precisions that a library may refuse here; it must do every other one.
 MAY_REFUSE = {
-    "openblas": {"bf16", "fp16", "int8", "tf32", "fp16_acc16", "fp8_e4m3"},
-    "onednn": {"fp64", "tf32", "fp16_acc16", "fp8_e4m3"}
+    "openblas": {"bf16", "fp16", "int8", "tf32", "fp16_acc16", "fp8_e4m3", "fp8_e5m2"},
+    "onednn": {"fp64", "tf32", "fp16_acc16", "fp8_e4m3", "fp8_e5m2"}
     | (set() if "avx512bw" in FLAGS else {"bf16"})
     | (set() if "avx512_fp16" in FLAGS else {"fp16"}),
 }
@@ -418,8 +418,8 @@ def test_libraries_multiply(
             raise
         return
     assert {name: tuple(facts) for name, facts in session.operands.items()} == {
-        "a": (case.precision.storage, False),
-        "b": (case.precision.storage, False),
+        "a": (case.precision.inputs[0], False),
+        "b": (case.precision.inputs[1], False),
         "c": (case.precision.output, True),
     }
     rng = np.random.default_rng(seed)

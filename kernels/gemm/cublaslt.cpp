@@ -23,8 +23,8 @@ class CublasLtGemm final : public cuda::CudaHarness {
   explicit CublasLtGemm(const Request& request)
       : matmul_(chosen(request)),
         workspace_((matmul_.choose(request.algorithm, request.workspace_limit), matmul_.workspace_bytes())),
-        operands_(Sizes(request), cuda::matmul_types(request.precision).storage,
-                  cuda::matmul_types(request.precision).output) {}
+        operands_(Sizes(request), matmul_.types().storage, matmul_.types().storage_b,
+                  matmul_.types().output) {}
 
   void enqueue(cudaStream_t stream) override {
     matmul_.enqueue(operands_.a.data(), operands_.b.data(), operands_.c.data(), workspace_.data(), stream);

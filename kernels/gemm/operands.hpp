@@ -36,8 +36,10 @@ struct OperandsIn {
   AnyBuffer a, b, c;
 
   OperandsIn(const Sizes& sizes, ElementType storage, ElementType output)
-      : a(storage, sizes.batch * sizes.a_elements()),
-        b(storage, sizes.batch * sizes.b_elements()),
+      : OperandsIn(sizes, storage, storage, output) {}
+  OperandsIn(const Sizes& sizes, ElementType storage_a, ElementType storage_b, ElementType output)
+      : a(storage_a, sizes.batch * sizes.a_elements()),
+        b(storage_b, sizes.batch * sizes.b_elements()),
         c(output, sizes.batch * sizes.c_elements()) {}
 
   std::vector<AnyOperand> list() { return {{"a", &a, false}, {"b", &b, false}, {"c", &c, true}}; }

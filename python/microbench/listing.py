@@ -30,8 +30,8 @@ def overview() -> str:
         sets = ", ".join(f"{known} ({len(load_problems(name, known))})" for known in problem_sets(name))
         rows.append((name, sets, _libraries(name)))
     precisions = [
-        (precision.name, precision.storage, precision.compute, precision.accumulator, precision.output)
-        for precision in PRECISIONS.values()
+        (p.name, " x ".join(dict.fromkeys(p.inputs)), p.compute, p.accumulator, p.output)
+        for p in PRECISIONS.values()
     ]
     return "\n\n".join(
         (

@@ -31,6 +31,7 @@ from microbench.protocol import (
     MeasureJob,
     Measurement,
 )
+from microbench.reference import Judge
 from microbench.sampling import Limits, Sampling, sample, warm_up
 from microbench.verification import Check, numpy_type
 
@@ -168,7 +169,9 @@ class _Measuring:
             job.algorithm,
             self._session.implementation,
         )
-        self._watch = known_backend(job.backend).watch(job)
+        backend = known_backend(job.backend)
+        self._judge = Judge(self._kernel, self._case, backend.device_arrays)
+        self._watch = backend.watch(job)
         # The compiled one, also where the session is around a plug-in.
         timing: Any = importlib.import_module(type(self._session).__module__)
         self._flusher = timing.CacheFlusher(job.flush_bytes) if job.mode == "cold" else None
@@ -188,18 +191,17 @@ class _Measuring:
             **_errors(before),
         }
         facts: dict[str, Any] = {"implementation": self._session.implementation, "prepare_s": self._prepare_s}
-        facts |= {"open_s": self._open_s, "fill": job.fill}
+        facts |= {"open_s": self._open_s, "fill": job.fill, "reference": self._judge.place}
+        warnings = [self._judge.warning] if self._judge.warning else []
         if not before.ok:
-            return Measurement(
-                status="wrong_result", reason=f"before timing: {before.reason}", facts=facts, **known
-            )
+            known |= {"facts": facts, "warnings": warnings}
+            return Measurement(status="wrong_result", reason=f"before timing: {before.reason}", **known)
 
         self._refill(rng)
         self._pinning.bind_caller()
         # Of all threads that live, also those that sleep: a BLAS has its own beside OpenMP's.
         facts["bound_cpus"] = self._pinning.bound()
         facts["timer_resolution_s"], facts["timer_overhead_s"] = self._timer
-        warnings = []
         self._stage("warming up")
         time.sleep(_SPINNING_S)
         if job.mode == "graph":
@@ -247,6 +249,7 @@ class _Measuring:
         exact = self._kernel.exact(self._case)
         _, after = self._verify(rng, exact=exact)
         facts["verified"] = ["random", "integer, exact" if exact else "random"]
+        facts["reference"] = self._judge.place
         known |= {"facts": facts, "warnings": warnings}
         if not after.ok:
             return Measurement(
@@ -317,7 +320,7 @@ class _Measuring:
         self._prepare_s = time.perf_counter() - began
         execution_s = float(self._session.measure(1)[0])
         self._session.collect()
-        return execution_s, self._kernel.check(self._case, operands, exact)
+        return execution_s, self._judge.check(operands, exact)
 
 
 def _errors(check: Check) -> dict[str, float | None]:

@@ -167,10 +167,10 @@ def _imported(file: str) -> ModuleType:
 
 def _gemm_operands(case: Case) -> Specs:
     sizes: Any = case.problem
-    storage, output = case.precision.storage, case.precision.output
+    (a, b), output = case.precision.inputs, case.precision.output
     return {
-        "a": (storage, sizes.batch * sizes.m * sizes.k, False),
-        "b": (storage, sizes.batch * sizes.k * sizes.n, False),
+        "a": (a, sizes.batch * sizes.m * sizes.k, False),
+        "b": (b, sizes.batch * sizes.k * sizes.n, False),
         "c": (output, sizes.batch * sizes.m * sizes.n, True),
     }
 

@@ -27,6 +27,7 @@ class Precision:
         compute: type in which products are formed; tfloat32 is float32 rounded to 11 significand bits.
         accumulator: type in which products are summed.
         output: element type of the result in memory.
+        storage_b: that of a product's second input, where it is another one than the first's.
     """
 
     name: str
@@ -35,6 +36,12 @@ class Precision:
     accumulator: str
     output: str
     note: str = ""
+    storage_b: str = ""
+
+    @property
+    def inputs(self) -> tuple[str, str]:
+        """Element types of a product's two inputs in memory."""
+        return self.storage, self.storage_b or self.storage
 
 
 ITEM_BYTES = {
@@ -80,6 +87,15 @@ PRECISIONS = {
             note="fp16 throughout: sums are rounded to 11 bits",
         ),
         Precision("fp8_e4m3", "float8_e4m3fn", "float8_e4m3fn", "float32", "bfloat16"),
+        Precision(
+            "fp8_e5m2",
+            "float8_e5m2",
+            "float8_e5m2",
+            "float32",
+            "bfloat16",
+            note="gradients in e5m2 (A) times weights or activations in e4m3 (B)",
+            storage_b="float8_e4m3fn",
+        ),
         Precision("int8", "int8", "int8", "int32", "int32"),
     )
 }

@@ -8,6 +8,7 @@ look like a wrong result.
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 from microbench.problem import ITEM_BYTES
 
 Array = NDArray[Any]
-Float64Array = NDArray[np.float64]
 
 # Bits of the significand, the implicit one included.
 _SIGNIFICAND_BITS = {
@@ -55,6 +55,47 @@ def numpy_type(element_type: str) -> np.dtype[Any]:
         narrow: np.dtype[Any] = np.dtype(getattr(ml_dtypes, element_type))
         return narrow
     return np.dtype(element_type)
+
+
+def array_module(array: Array) -> Any:
+    """NumPy, or CuPy for an array in a device's memory: checks compute with either."""
+    return np if isinstance(array, np.ndarray) else importlib.import_module("cupy")
+
+
+def decoded(memory: Array, element_type: str) -> Array:
+    """The numbers that a one-dimensional array's memory holds.
+
+    On the host a view. CuPy lacks ml_dtypes' types: on a device they become the smallest type that holds them exactly.
+    """
+    if isinstance(memory, np.ndarray):
+        return memory.view(numpy_type(element_type))
+    if element_type == "bfloat16":  # the upper half of a float32
+        return (memory.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    if element_type in _ML_DTYPES:
+        values = np.arange(256, dtype=np.uint8).view(numpy_type(element_type)).astype(np.float16)
+        return array_module(memory).asarray(values)[memory.view(np.uint8)]
+    return memory.view(numpy_type(element_type))
+
+
+def rounded(values: Array, element_type: str) -> Array:
+    """``values`` rounded to nearest, ties to even, in the type that ``decoded`` has for ``element_type``.
+
+    ``values`` has no NaN. To bfloat16 it goes by way of float32, as in ml_dtypes.
+    """
+    if isinstance(values, np.ndarray) or element_type not in _ML_DTYPES:
+        return values.astype(numpy_type(element_type))
+    if element_type != "bfloat16":
+        raise ValueError(f"no result is stored as {element_type}")
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16).view(np.float32)
+
+
+def scale_type(array: Array) -> type[np.floating[Any]]:
+    """What scales of errors are computed in: float32 is precise enough and takes a processor half the time.
+
+    On a device float64 as well, so that nothing is judged by means of products in its own precision.
+    """
+    return np.float32 if isinstance(array, np.ndarray) else np.float64
 
 
 def unit_roundoff(element_type: str) -> float:
@@ -179,25 +220,30 @@ class Comparison:
         self._elements = 0
 
     def add(self, output: Array, reference: Array, scale: Array) -> None:
-        """Compares one block: three arrays of one shape. ``reference`` and ``scale`` are float64 or exact."""
+        """Compares one block: three arrays of one shape, all NumPy's or all CuPy's.
+
+        ``reference`` and ``scale`` are float64 or exact.
+        """
         if not output.shape == reference.shape == scale.shape:
             raise ValueError(f"shapes differ: {output.shape}, {reference.shape}, {scale.shape}")
         if output.size == 0:
             return
-        expected = np.asarray(reference, dtype=np.float64)
+        xp = array_module(output)
+        expected = xp.asarray(reference, dtype=np.float64)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            difference: Float64Array = np.abs(np.asarray(output, dtype=np.float64) - expected)
-            allowed = np.multiply(scale, self._tolerance * (1 + self._result_rounding), dtype=np.float64)
+            difference = xp.abs(xp.asarray(output, dtype=np.float64) - expected)
+            allowed = xp.multiply(scale, self._tolerance * (1 + self._result_rounding), dtype=np.float64)
             if self._result_rounding:
-                allowed += self._result_rounding * np.abs(expected)
+                allowed += self._result_rounding * xp.abs(expected)
             # Written so that a bound that is itself NaN or infinite allows nothing.
-            wrong = ~((difference <= allowed) & np.isfinite(allowed))
-            errors = np.where(difference == 0, 0.0, difference / scale)
-            errors[np.isnan(errors)] = np.inf
-            self._difference_squares += float(np.vdot(difference, difference))
-            self._reference_squares += float(np.vdot(expected, expected))
+            wrong = ~((difference <= allowed) & xp.isfinite(allowed))
+            errors = difference / scale
+            errors[difference == 0] = 0.0
+            errors[xp.isnan(errors)] = np.inf
+            self._difference_squares += float(xp.vdot(difference, difference))
+            self._reference_squares += float(xp.vdot(expected, expected))
         self._max_error = max(self._max_error, float(errors.max()))
-        self._wrong += int(np.count_nonzero(wrong))
+        self._wrong += int(xp.count_nonzero(wrong))
         self._elements += output.size
 
     def result(self) -> Check:

@@ -36,9 +36,13 @@ std::size_t& limit(cublasLtMatmulPreference_t preference) {
   return *reinterpret_cast<std::size_t*>(preference);
 }
 
-bool offers(const Operation& how, const fake::Matrix& a) {
-  // 8-bit floats as the real one: only with A transposed and B not.
-  return a.type != CUDA_R_8F_E4M3 || (how.a == CUBLAS_OP_T && how.b == CUBLAS_OP_N);
+bool is_float8(cudaDataType_t type) { return type == CUDA_R_8F_E4M3 || type == CUDA_R_8F_E5M2; }
+
+bool offers(const Operation& how, const fake::Matrix& a, const fake::Matrix& b) {
+  if (!is_float8(a.type)) return a.type == b.type;
+  // As the real one: only with A transposed and B not, and never both in e5m2.
+  return is_float8(b.type) && !(a.type == CUDA_R_8F_E5M2 && b.type == CUDA_R_8F_E5M2) &&
+         how.a == CUBLAS_OP_T && how.b == CUBLAS_OP_N;
 }
 
 bool accepts(const Configuration& one) {
@@ -158,12 +162,12 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t description,
-                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
                                               cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t results[], int* count) {
   *count = 0;
-  if (!offers(operation(description), matrix(a))) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (!offers(operation(description), matrix(a), matrix(b))) return CUBLAS_STATUS_NOT_SUPPORTED;
   const Configuration ranked[] = {{kSplit, 15, 0, 2, 1, 0, 0, 0, 0}, {kPlain, 20, 8, 1, 0, 0, 0, 0, 2}};
   for (const Configuration& one : ranked) {
     if (*count == wanted || workspace(one) > limit(preference)) continue;
@@ -176,9 +180,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulAlgoGetIds(cublasLtHandle_t, cublasComputeType_t, cudaDataType_t, cudaDataType_t,
-                                        cudaDataType_t, cudaDataType_t, cudaDataType_t, int, int ids[],
-                                        int* count) {
+cublasStatus_t cublasLtMatmulAlgoGetIds(cublasLtHandle_t, cublasComputeType_t, cudaDataType_t,
+                                        cudaDataType_t a, cudaDataType_t b, cudaDataType_t, cudaDataType_t,
+                                        int, int ids[], int* count) {
+  if (a == CUDA_R_8F_E5M2 && b == CUDA_R_8F_E5M2) return CUBLAS_STATUS_NOT_SUPPORTED;
   ids[0] = kPlain;
   ids[1] = kSplit;
   *count = 2;
@@ -228,12 +233,14 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t* 
 }
 
 cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t description,
-                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                        cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
                                        const cublasLtMatmulAlgo_t* algorithm,
                                        cublasLtMatmulHeuristicResult_t* result) {
   const Configuration& one = configuration(algorithm);
-  if (!accepts(one) || !offers(operation(description), matrix(a))) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (!accepts(one) || !offers(operation(description), matrix(a), matrix(b))) {
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
   result->workspaceSize = one.id == kExhausting ? std::size_t{1} << 40 : workspace(one);
   result->wavesCount = 2;
   return CUBLAS_STATUS_SUCCESS;

@@ -45,6 +45,7 @@ inline cudnnDataType_t named(cudaDataType_t type) {
 
 inline double element(cudaDataType_t type, const void* data, std::int64_t index) {
   if (type == CUDA_R_8F_E4M3) return float8_value(static_cast<const std::uint8_t*>(data)[index], 4);
+  if (type == CUDA_R_8F_E5M2) return float8_value(static_cast<const std::uint8_t*>(data)[index], 5);
   return load(named(type), data, index);
 }
 

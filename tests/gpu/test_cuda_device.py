@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from microbench import extensions, plugins
-from microbench.backends import cuda, cuda_peaks
+from microbench import extensions, plugins, reference
+from microbench.backends import cuda, cuda_peaks, cuda_reference
 from microbench.backends.cuda_watch import Nvml
-from microbench.kernels import gemm
+from microbench.kernels import conv, gemm, rnn
+from microbench.kernels.conv import ConvProblem
 from microbench.kernels.gemm import GemmProblem
+from microbench.kernels.rnn import RnnProblem
 from microbench.problem import PRECISIONS, Case
 from microbench.protocol import CeilingsJob
+from microbench.reference import Judge
 from microbench.verification import numpy_type
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(cuda.missing()), reason=cuda.missing() or "-")]
@@ -233,6 +237,108 @@ def test_clocks_by_counters_and_by_nvml_agree(module: Any) -> None:
     assert read["power_w"] > 0
     assert 0 < read["temperature_c"] < 120
     assert measured == pytest.approx(read["sm_clock_hz"], rel=0.15)
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Usable, and used for problems of every size."""
+    found = pytest.importorskip("cupy")
+    monkeypatch.setattr(reference, "_WORTH_FLOPS", 0.0)
+    monkeypatch.setattr(reference, "_WORTH_FLOPS_A_STEP", 0.0)
+    assert cuda_reference.arrays() == (found, "")
+    return found
+
+
+def assert_same_verdicts(kernel: Any, case: Case, operands: dict[str, Any], exact: bool) -> bool:
+    judge = Judge(kernel, case, cuda_reference.arrays)
+    there, here = judge.check(operands, exact), kernel.check(case, operands, exact)
+    assert judge.place == "device"
+    for name in ("wrong_elements", "elements", "tolerance", "frobenius_tolerance"):
+        assert getattr(there, name) == getattr(here, name), f"{case}: {name}"
+    # The host's scales of errors are float32.
+    assert there.max_error == pytest.approx(here.max_error, rel=1e-5, abs=1e-14)
+    assert there.frobenius_error == pytest.approx(here.frobenius_error, rel=1e-6, abs=1e-14)
+    return bool(there.ok)
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8"])
+def test_references_of_device_and_host_agree_on_products(module: Any, precision: str) -> None:
+    problem = GemmProblem(2100, 260, 2300, True, False)
+    case = case_of(problem, precision)
+    try:
+        session = module.Session(request(module, "cublaslt", problem, precision))
+    except module.Unsupported as error:
+        pytest.skip(str(error))
+    for exact in (False, True):
+        operands = fill(session, case, exact)
+        session.measure(2)
+        session.collect()
+        assert assert_same_verdicts(gemm, case, operands, exact)
+        operands["c"][7] = 2 * float(operands["c"][7]) + 100
+        assert not assert_same_verdicts(gemm, case, operands, exact)
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("algorithm", ["auto", "winograd_4x4", "fft"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("pass_", conv.PASSES)
+def test_references_of_device_and_host_agree_on_convolutions(
+    pass_: str, precision: str, algorithm: str
+) -> None:
+    problem = ConvProblem(
+        w=29, h=23, c=12, n=3, k=10, filter_w=3, filter_h=3, pad_w=1, pad_h=0, stride_w=1, stride_h=1, groups=2
+    )  # fmt: skip
+    for layout in conv.LAYOUTS:
+        case = Case(problem, PRECISIONS[precision], pass_, layout, algorithm)
+        for exact in (False, True) if conv.exact(case) else (False,):
+            *inputs, result = conv._OPERANDS[pass_]
+            types = dict.fromkeys(inputs, case.precision.storage) | {result: case.precision.output}
+            operands = {
+                name: np.zeros(math.prod(problem.shapes()[name]), numpy_type(type_))
+                for name, type_ in types.items()
+            }
+            conv.fill(case, operands, np.random.default_rng(1), exact)
+            first, second = (conv._tensor(case, operands[name], name) for name in inputs)
+            view = conv._tensor(case, operands[result], result)
+            for index, values in conv.convolve(problem, pass_, first, second, np.float64):
+                view[index] = values
+            assert assert_same_verdicts(conv, case, operands, exact)
+            operands[result][7] = 2 * float(operands[result][7]) + 100
+            assert not assert_same_verdicts(conv, case, operands, exact)
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16"])
+@pytest.mark.parametrize("pass_", ["forward", "backward"])
+@pytest.mark.parametrize("cell", sorted(rnn.GATES))
+def test_references_of_device_and_host_agree_on_recurrent_layers(
+    cell: str, pass_: str, precision: str
+) -> None:
+    problem = RnnProblem(cell, 24, 20, 7, 16, 2, True)
+    case = Case(problem, PRECISIONS[precision], pass_, "tnc")
+    rng = np.random.default_rng(2)
+    operands = {
+        name: np.zeros(math.prod(shape), numpy_type(rnn.element_type(name, case.precision)))
+        for name, shape in problem.shapes(pass_).items()
+    }
+    rnn.fill(case, operands, rng, False)
+    for name in sorted(rnn.OUTPUTS[pass_] & {*operands}):
+        operands[name][:] = rng.uniform(-1, 1, operands[name].size)
+    assert not assert_same_verdicts(rnn, case, operands, False)
+
+
+def test_references_give_the_device_s_memory_back(cupy: Any) -> None:
+    case = case_of(GemmProblem(1024, 1024, 1024), "fp16")
+    rng = np.random.default_rng(0)
+    operands = {name: np.zeros(1 << 20, np.float16) for name in "abc"}
+    gemm.fill(case, operands, rng, False)
+    judge = Judge(gemm, case, cuda_reference.arrays)
+    judge.check(operands, False)  # loads code, which stays
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    judge.check(operands, False)
+    assert cupy.cuda.runtime.memGetInfo()[0] == free
+    assert cupy.get_default_memory_pool().total_bytes() == 0
 
 
 @pytest.mark.parametrize(("example", "needs"), [("cupy", "cupy"), ("triton", "triton")])

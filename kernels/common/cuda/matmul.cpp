@@ -116,6 +116,9 @@ MatmulTypes matmul_types(const std::string& precision) {
   if (precision == "fp16") return {E::float16, E::float16, CUBLAS_COMPUTE_32F, CUDA_R_32F};
   if (precision == "fp16_acc16") return {E::float16, E::float16, CUBLAS_COMPUTE_16F, CUDA_R_16F};
   if (precision == "fp8_e4m3") return {E::float8_e4m3, E::bfloat16, CUBLAS_COMPUTE_32F, CUDA_R_32F};
+  if (precision == "fp8_e5m2") {  // cuBLASLt has no product of two such
+    return {E::float8_e5m2, E::bfloat16, CUBLAS_COMPUTE_32F, CUDA_R_32F, E::float8_e4m3};
+  }
   if (precision == "int8") return {E::int8, E::int32, CUBLAS_COMPUTE_32I, CUDA_R_32I};
   throw Unsupported("cuBLAS has no " + precision + " GEMM");
 }
@@ -152,8 +155,8 @@ Matmul::Matmul(const std::string& precision, const MatmulTypes& types, const Mat
                       sizeof(cublasOperation_t));
   a_ = layout(types_.storage, shape.a_transposed ? shape.k : shape.m, shape.a_transposed ? shape.m : shape.k,
               shape.lda, shape.batch, shape.a_stride);
-  b_ = layout(types_.storage, shape.b_transposed ? shape.n : shape.k, shape.b_transposed ? shape.k : shape.n,
-              shape.ldb, shape.batch, shape.b_stride);
+  b_ = layout(types_.storage_b, shape.b_transposed ? shape.n : shape.k,
+              shape.b_transposed ? shape.k : shape.n, shape.ldb, shape.batch, shape.b_stride);
   c_ = layout(types_.output, shape.m, shape.n, shape.ldc, shape.batch, shape.c_stride);
 }
 
@@ -198,14 +201,14 @@ std::vector<cublasLtMatmulAlgo_t> Matmul::accepted() const {
   std::vector<int> ids(kIds);
   int count = 0;
   MICROBENCH_CUBLASLT(cublasLtMatmulAlgoGetIds, handle_, types_.compute, types_.scale,
-                      data_type(types_.storage), data_type(types_.storage), data_type(types_.output),
+                      data_type(types_.storage), data_type(types_.storage_b), data_type(types_.output),
                       data_type(types_.output), kIds, ids.data(), &count);
   ids.resize(static_cast<std::size_t>(count));
   std::vector<cublasLtMatmulAlgo_t> all;
   for (const int id : ids) {
     cublasLtMatmulAlgo_t algorithm{};
     if (!succeeded(MICROBENCH_SYMBOL(cublaslt(), cublasLtMatmulAlgoInit)(
-            handle_, types_.compute, types_.scale, data_type(types_.storage), data_type(types_.storage),
+            handle_, types_.compute, types_.scale, data_type(types_.storage), data_type(types_.storage_b),
             data_type(types_.output), data_type(types_.output), id, &algorithm))) {
       continue;
     }
@@ -243,7 +246,7 @@ cublasLtMatmulAlgo_t Matmul::configured_as(const std::string& name) const {
   if (parts.front().first != "algo") throw Unsupported("'" + name + "' is no algorithm of cuBLASLt");
   cublasLtMatmulAlgo_t algorithm{};
   MICROBENCH_CUBLASLT(cublasLtMatmulAlgoInit, handle_, types_.compute, types_.scale,
-                      data_type(types_.storage), data_type(types_.storage), data_type(types_.output),
+                      data_type(types_.storage), data_type(types_.storage_b), data_type(types_.output),
                       data_type(types_.output), static_cast<int>(parts.front().second), &algorithm);
   for (std::size_t i = 1; i < parts.size(); ++i) {
     const auto* option = std::find_if(std::begin(kOptions), std::end(kOptions),

@@ -13,7 +13,8 @@ namespace microbench::cuda {
 struct MatmulTypes {
   ElementType storage, output;
   cublasComputeType_t compute;
-  cudaDataType_t scale;  // alpha's and beta's type
+  cudaDataType_t scale;             // alpha's and beta's type
+  ElementType storage_b = storage;  // B's, where it is not A's
 };
 
 // Throws Unsupported where cuBLAS has no such GEMM on any device.
@@ -60,6 +61,7 @@ class Matmul {
   // there is none such, WorkspaceExceeded where it needs more than the limit.
   void choose(const std::string& name, std::int64_t workspace_limit);
 
+  const MatmulTypes& types() const { return types_; }
   // Of the algorithm chosen.
   const std::string& name() const { return name_; }
   std::int64_t workspace_bytes() const { return workspace_bytes_; }

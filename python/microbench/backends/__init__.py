@@ -28,6 +28,8 @@ class Backend(Protocol):
     LIMITS_MEMORY: bool
     # In the worker: a device's measured peaks; None where they are those of the worker's own processors.
     ceilings: Callable[[CeilingsJob], dict[str, Any]] | None
+    # In the worker: CuPy, where it can compute references on the device, and what to know of it where not.
+    device_arrays: Callable[[], tuple[Any, str]] | None
 
     def missing(self) -> str:
         """Why nothing can be measured with it here, and what to do; "" where something can."""

@@ -22,6 +22,7 @@ MODULE = "microbench._cpu"
 PLUGIN_ENVIRONMENT: dict[str, str] = {}
 # Those of the processors that the worker itself runs on: it measures them with its own probes.
 ceilings = None
+device_arrays = None
 
 
 _OPENBLAS_VARIABLE = "MICROBENCH_OPENBLAS_LIBRARY"

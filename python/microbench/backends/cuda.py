@@ -200,3 +200,10 @@ def watch(_: MeasureJob) -> Watch:
     from microbench.backends.cuda_watch import DeviceWatch
 
     return DeviceWatch.open(extensions.load(MODULE))
+
+
+def device_arrays() -> tuple[Any, str]:
+    """CuPy, where it can compute references on the device, and what to know of it where not; in the worker."""
+    from microbench.backends import cuda_reference
+
+    return cuda_reference.arrays()

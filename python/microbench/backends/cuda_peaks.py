@@ -37,13 +37,14 @@ _FMA_PER_CYCLE: dict[int, dict[str, int]] = {
         "bf16": 2048,
         "int8": 4096,
         "fp8_e4m3": 4096,
+        "fp8_e5m2": 4096,
     },
     1200: {"fp32": 128, "fp64": 2},
 }
 # Large enough to fill every multiprocessor many times over, small enough for a second of filling.
 _GEMM_SIZE = 8192
 _GEMM_SAMPLES = 20
-_PRECISIONS = ("fp64", "fp32", "tf32", "fp16", "fp16_acc16", "bf16", "fp8_e4m3", "int8")
+_PRECISIONS = ("fp64", "fp32", "tf32", "fp16", "fp16_acc16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8")
 _DRAM_BYTES = 1 << 30
 _L2_PASSES = 50
 _REPETITIONS = 10
@@ -118,9 +119,8 @@ def _gemm_rates(module: Any, cublaslt: str, precision: str, size: int) -> list[f
     except module.Unsupported:
         return []
     rng = np.random.default_rng(0)
-    for name in ("a", "b"):
-        operand = session.memory(name).view(numpy_type(PRECISIONS[precision].storage))
-        _fill(operand, rng)
+    for name, element_type in zip("ab", PRECISIONS[precision].inputs, strict=True):
+        _fill(session.memory(name).view(numpy_type(element_type)), rng)
     session.prepare()
     session.measure(3)
     times = session.measure(_GEMM_SAMPLES)

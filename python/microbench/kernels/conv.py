@@ -25,6 +25,8 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -36,11 +38,15 @@ from microbench.verification import (
     Check,
     Comparison,
     accumulation_tolerance,
+    array_module,
+    decoded,
     fill_integers,
     fill_random,
     frobenius_gamma,
     largest_integer,
     numpy_type,
+    rounded,
+    scale_type,
     unit_roundoff,
 )
 
@@ -179,7 +185,7 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
     """Compares the result with the convolution of the operands as they are now, as the module's docstring says."""
     problem, precision, pass_ = _problem(case), case.precision, case.pass_
     first, second, result = (
-        _tensor(case, operands[name].view(numpy_type(element_type)), name)
+        _tensor(case, decoded(operands[name], element_type), name)
         for name, element_type in zip(
             _OPERANDS[pass_], (precision.storage, precision.storage, precision.output), strict=True
         )
@@ -191,11 +197,11 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
         for (index, reference), (_, scale) in zip(references, scales, strict=True):
             comparison.add(result[index], reference, scale)
         return comparison.result()
-    wrong = []
+    wrong, xp = [], array_module(result)
     for index, values in references:
-        reference = values.astype(result.dtype)
-        if np.array_equal(result[index], reference):
-            comparison.add(result[index], reference, np.ones(reference.shape))
+        reference = rounded(values, precision.output)
+        if xp.array_equal(result[index], reference):
+            comparison.add(result[index], reference, xp.ones(reference.shape))
         else:
             wrong.append((index, reference))
     # The scale of an error is wanted only where there is one.
@@ -208,19 +214,16 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
 def _scales(case: Case, first: Array, second: Array) -> Iterator[Block]:
     parts = [_scales_of(method, case, first, second) for method in sorted(_methods(case))]
     for blocks in zip(*parts, strict=True):
-        yield (
-            blocks[0][0],
-            np.sum([scale for _, scale in blocks], axis=0) if len(blocks) > 1 else blocks[0][1],
-        )
+        yield blocks[0][0], reduce(add, (scale for _, scale in blocks))
 
 
 def _scales_of(method: Method, case: Case, first: Array, second: Array) -> Iterator[Block]:
-    problem = _problem(case)
+    problem, type_ = _problem(case), scale_type(first)
+    first, second = (abs(array.astype(type_)) for array in (first, second))
     if method == "fft":
-        return norm_products(problem, case.pass_, first.astype(np.float32), second.astype(np.float32))
-    first, second = (np.abs(array.astype(np.float32)) for array in (first, second))
+        return norm_products(problem, case.pass_, first, second)
     if method == "direct":
-        return convolve(problem, case.pass_, first, second, np.float32)
+        return convolve(problem, case.pass_, first, second, type_)
     return winograd_magnitudes(problem, case.pass_, 2 if method == "winograd_2x2" else 4, first, second)
 
 

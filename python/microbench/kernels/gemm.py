@@ -36,11 +36,14 @@ from microbench.verification import (
     Check,
     Comparison,
     accumulation_tolerance,
+    array_module,
+    decoded,
     fill_integers,
     fill_random,
     frobenius_gamma,
     largest_integer,
-    numpy_type,
+    rounded,
+    scale_type,
     unit_roundoff,
 )
 
@@ -77,8 +80,9 @@ class GemmProblem:
 
     def bytes(self, precision: Precision) -> int:
         """Compulsory traffic in bytes: A and B read once, C written once."""
-        inputs = (self.m * self.k + self.k * self.n) * ITEM_BYTES[precision.storage]
-        return self.batch * (inputs + self.m * self.n * ITEM_BYTES[precision.output])
+        a, b = (ITEM_BYTES[type_] for type_ in precision.inputs)
+        sizes = self.m * self.k * a + self.k * self.n * b + self.m * self.n * ITEM_BYTES[precision.output]
+        return self.batch * sizes
 
 
 PROBLEM = GemmProblem
@@ -121,10 +125,11 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
     problem = _problem(case)
     integers = _integers(case, exact)
     comparison = Comparison(0.0) if integers else _comparison(case)
-    shares = (np.split(_view(operands, name, case), problem.batch) for name in ("a", "b", "c"))
+    shares = (_view(operands, name, case).reshape(problem.batch, -1) for name in ("a", "b", "c"))
     for a, b, c in zip(*shares, strict=True):
         _compare(
             comparison,
+            case.precision.output,
             _matrix(a, problem.m, problem.k, problem.a_transposed),
             _matrix(b, problem.k, problem.n, problem.b_transposed),
             _matrix(c, problem.m, problem.n, transposed=False),
@@ -134,10 +139,13 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
 
 
 def _view(operands: Operands, name: str, case: Case) -> Array:
-    return operands[name].view(numpy_type(case.precision.output if name == "c" else case.precision.storage))
+    types = dict(zip("abc", (*case.precision.inputs, case.precision.output), strict=True))
+    return decoded(operands[name], types[name])
 
 
-def _compare(comparison: Comparison, a: Array, b: Array, c: Array, largest_sum: int | None) -> None:
+def _compare(
+    comparison: Comparison, output: str, a: Array, b: Array, c: Array, largest_sum: int | None
+) -> None:
     """Adds one product to the comparison; ``largest_sum`` is given where it must be exact."""
     for rows, columns in product(_slices(c.shape[0]), _slices(c.shape[1])):
         if largest_sum is None:
@@ -145,11 +153,12 @@ def _compare(comparison: Comparison, a: Array, b: Array, c: Array, largest_sum: 
             scale = _multiply_magnitudes(a[rows], b[:, columns])
         else:
             # Exact in float32 as well, in half the time, where the sums are small enough.
-            type_ = np.float32 if largest_sum <= largest_integer("float32") else np.float64
-            reference = _multiply(a[rows], b[:, columns], type_).astype(c.dtype)
-            right = np.array_equal(reference, c[rows, columns])
+            type_ = scale_type(a) if largest_sum <= largest_integer("float32") else np.float64
+            reference = rounded(_multiply(a[rows], b[:, columns], type_), output)
+            xp = array_module(a)
+            right = xp.array_equal(reference, c[rows, columns])
             # The scale of an error is wanted only where there is one.
-            scale = np.ones(reference.shape) if right else _multiply_magnitudes(a[rows], b[:, columns])
+            scale = xp.ones(reference.shape) if right else _multiply_magnitudes(a[rows], b[:, columns])
         comparison.add(c[rows, columns], reference, scale)
 
 
@@ -185,15 +194,13 @@ def _integer_range(case: Case) -> int:
     precision, k = case.precision, _problem(case).k
     in_accumulator = isqrt(largest_integer(precision.accumulator) // k)
     in_output = max(_SMALLEST_RANGE, isqrt(largest_integer(precision.output) // k))
-    in_operands = min(largest_integer(precision.storage), largest_integer(precision.compute))
+    in_operands = min(largest_integer(type_) for type_ in (*precision.inputs, precision.compute))
     return min(in_accumulator, in_output, in_operands)
 
 
 def _matrix(array: Array, rows: int, columns: int, transposed: bool) -> Array:
     """``rows`` x ``columns`` view of a column-major matrix that is stored transposed or not."""
-    if transposed:
-        return array.reshape((rows, columns), order="C")
-    return array.reshape((rows, columns), order="F")
+    return array.reshape(rows, columns) if transposed else array.reshape(columns, rows).T
 
 
 def _slices(size: int) -> Iterator[slice]:
@@ -201,15 +208,16 @@ def _slices(size: int) -> Iterator[slice]:
 
 
 def _multiply(a: Array, b: Array, dtype: Any) -> Array:
-    total: Array = np.zeros((a.shape[0], b.shape[1]), dtype)
+    total: Array = array_module(a).zeros((a.shape[0], b.shape[1]), dtype)
     for terms in _slices(a.shape[1]):
         total += a[:, terms].astype(dtype) @ b[terms].astype(dtype)
     return total
 
 
 def _multiply_magnitudes(a: Array, b: Array) -> Array:
-    """|a| |b|, the scale of errors: float32 is precise enough for it."""
-    total: Array = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    """|a| |b|, the scale of errors."""
+    type_ = scale_type(a)
+    total: Array = array_module(a).zeros((a.shape[0], b.shape[1]), type_)
     for terms in _slices(a.shape[1]):
-        total += np.abs(a[:, terms].astype(np.float32)) @ np.abs(b[terms].astype(np.float32))
+        total += abs(a[:, terms].astype(type_)) @ abs(b[terms].astype(type_))
     return total

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from microbench.errors import InputError
 from microbench.kernels.rnn_reference import EXACT, Roundings, Weights, stack_backward, stack_forward
 from microbench.problem import ITEM_BYTES, Case, Precision
-from microbench.verification import Check, Comparison, fill_random, numpy_type, unit_roundoff
+from microbench.verification import Check, Comparison, array_module, decoded, fill_random, unit_roundoff
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -232,9 +232,11 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
     roundoff = _state_roundoff(case.precision)
     tolerance = _DEVIATIONS * roundoff
     fp16 = case.precision.storage == "float16"
+    types = {name: _type_in_memory(case, name, operands[name]) for name in problem.shapes(case.pass_)}
+    operands = {name: decoded(operands[name], type_) for name, type_ in types.items()}
     # Cell states and gradients in 16 bits are rounded once more than the reference's.
-    others = (outputs & {*operands}) - {*_DATA}
-    narrow = fp16 or any(operands[name].itemsize == 2 for name in others)
+    others = (outputs & {*types}) - {*_DATA}
+    narrow = fp16 or any(ITEM_BYTES[types[name]] == 2 for name in others)
     comparison = Comparison(tolerance, unit_roundoff(case.precision.storage) if narrow else 0.0)
     floor = _FP16_SPACING / 2 / tolerance if fp16 else 0.0
     weights = _weights(case, operands)
@@ -246,7 +248,8 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
     def compare(name: str, references: list[Array], rows: slice) -> None:
         parts = _parts(problem, name, operands[name], rows)
         for part, reference, scale in zip(parts, references, scales[name], strict=True):
-            comparison.add(_values(case, name, part), reference, np.broadcast_to(scale, reference.shape))
+            xp = array_module(reference)
+            comparison.add(_values(case, name, part), reference, xp.broadcast_to(scale, reference.shape))
 
     totals: dict[str, list[Array]] = {}
     for rows in (first, *_row_blocks(problem, case.pass_ == "backward", first.stop)):
@@ -263,6 +266,13 @@ def check(case: Case, operands: Operands, exact: bool) -> Check:
         compare(name, references, slice(None))
     assert {*totals, *scales} == outputs & {*problem.shapes(case.pass_)}
     return comparison.result()
+
+
+def _type_in_memory(case: Case, name: str, array: Array) -> str:
+    """Libraries differ in what they store in float32 beside narrower types."""
+    elements = math.prod(_problem(case).shapes(case.pass_)[name])
+    storage = case.precision.storage
+    return storage if array.nbytes == elements * ITEM_BYTES[storage] else "float32"
 
 
 def _state_roundoff(precision: Precision) -> float:
@@ -313,7 +323,7 @@ def _weights(case: Case, operands: Operands) -> list[list[Weights]]:
     ):
         scale = weights_scale(problem, layer) if quantised else 1.0
         from_input, from_state, constant = (
-            np.divide(array, divisor, dtype=np.float64, casting="unsafe")
+            array.astype(np.float64) / divisor
             for array, divisor in ((w_input, scale), (w_recurrent, scale), (bias, 1.0))
         )
         stack[layer].append(Weights(from_input, from_state, constant))
@@ -332,7 +342,8 @@ def _results(
     def states(name: str) -> Array:
         if name not in operands:
             return np.empty(0)
-        parts = np.array([_values(case, name, part) for part in _parts(problem, name, operands[name], rows)])
+        values = [_values(case, name, part) for part in _parts(problem, name, operands[name], rows)]
+        parts: Array = array_module(values[0]).stack(values)
         return parts.reshape(problem.layers, problem.directions, *parts.shape[1:])
 
     run = stack_forward(
@@ -379,7 +390,7 @@ def _deviations(
     unit = unit_roundoff("float32" if tf32 else precision.compute)
     rounds = Roundings(
         rng=np.random.default_rng(0),
-        storage=numpy_type("float32" if tf32 else precision.compute) if unit else None,
+        storage=("float32" if tf32 else precision.compute) if unit else "",
         unit=unit,
         quantum=0.0 if unit else _QUANTUM,
         accumulator=unit_roundoff(precision.accumulator) or unit_roundoff("float32"),
@@ -396,17 +407,17 @@ def _deviations(
                 _mean_squares(part - true, _LIKE_AXES.get(name, (0,)), growth)
                 for part, true in zip(parts, exact_results[name], strict=True)
             ]
-            squares[name] = [
-                a + b for a, b in zip(squares.get(name, [np.zeros(())] * len(own)), own, strict=True)
-            ]
-    deviations = {name: [np.sqrt(total / runs) for total in totals] for name, totals in squares.items()}
+            before = squares.get(name)
+            squares[name] = own if before is None else [a + b for a, b in zip(before, own, strict=True)]
+    deviations = {name: [(total / runs) ** 0.5 for total in totals] for name, totals in squares.items()}
     return first, exact_results, deviations
 
 
 def _mean_squares(errors: Array, along: tuple[int, ...], growth: float) -> Array:
     """Over the whole part, plus over what is alike."""
     squares = errors**2
-    result: Array = growth * squares.mean() + growth**2 * squares.mean(axis=along, keepdims=True)
+    alike = squares.mean(axis=along, keepdims=True) if along else squares
+    result: Array = growth * squares.mean() + growth**2 * alike
     return result
 
 

@@ -1,5 +1,7 @@
 """Recurrent layers in float64, forward and backward, with or without the roundings of a lower precision.
 
+Arrays are NumPy's or CuPy's. Random numbers are always NumPy's, so that both find the same errors.
+
 Every function takes its roundings as an argument: ``EXACT`` makes none, other ``Roundings`` make random ones of
 the size that a precision makes, wherever it makes them. The difference of the two runs tells how errors grow through
 these very weights, steps and layers (Monte Carlo arithmetic: D. S. Parker, "Monte Carlo Arithmetic", UCLA
@@ -14,11 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+
+from microbench.verification import array_module, rounded
 
 Array = NDArray[Any]
 
@@ -31,16 +37,17 @@ _AHEAD_BYTES = 64 << 20
 class Roundings:
     """The errors that a precision makes, and random ones of mean zero as large beside them; none without ``rng``.
 
-    ``storage`` is the type of stored values, its unit roundoff ``unit``; int8's have a spacing, ``quantum``, instead.
-    They are really rounded, because a gate that hardly changes is rounded the same way at every step and such errors
-    add up. ``accumulator`` is the unit roundoff of sums: partial sums of n products of random sign are a random walk
-    below |row| |column|, each rounded once, which gives sqrt(n) accumulator |row| |column| (the sqrt(n) of Higham and
-    Mary, SIAM J. Sci. Comput. 41(5), 2019). ``operands`` is the unit roundoff of what products are made of, where a
-    multiplier takes less than is stored (TF32). ``copies`` is how many batches like the one computed make up the whole.
+    ``storage`` is the element type of stored values, its unit roundoff ``unit``; int8's have a spacing instead,
+    ``quantum``. They are really rounded, because a gate that hardly changes is rounded the same way at every step and
+    such errors add up. ``accumulator`` is the unit roundoff of sums: partial sums of n products of random sign are a
+    random walk below |row| |column|, each rounded once, which gives sqrt(n) accumulator |row| |column| (the sqrt(n) of
+    Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019). ``operands`` is the unit roundoff of what products are made of,
+    where a multiplier takes less than is stored (TF32). ``copies`` is how many batches like the one computed make up
+    the whole.
     """
 
     rng: Generator | None = None
-    storage: np.dtype[Any] | None = None
+    storage: str = ""
     unit: float = 0.0
     quantum: float = 0.0
     accumulator: float = 0.0
@@ -50,33 +57,35 @@ class Roundings:
     def _with_errors(self, values: Array, size: Array | float) -> Array:
         if self.rng is None:
             return values
-        noisy: Array = values + size * self.rng.uniform(-np.sqrt(3), np.sqrt(3), values.shape)
+        random = self.rng.uniform(-np.sqrt(3), np.sqrt(3), values.shape)
+        noisy: Array = values + size * array_module(values).asarray(random)
         return noisy
 
     def stored(self, values: Array) -> Array:
         """Values as they are in memory in the storage type."""
-        if self.storage is not None:
+        if self.storage:
             return self._with_errors(
-                values.astype(self.storage).astype(np.float64), self.unit * np.abs(values)
+                rounded(values, self.storage).astype(np.float64), self.unit * abs(values)
             )
         if self.quantum:
-            return self._with_errors(np.rint(values / self.quantum) * self.quantum, self.quantum / 2)
+            steps = array_module(values).rint(values / self.quantum)
+            return self._with_errors(steps * self.quantum, self.quantum / 2)
         return values
 
     def multiplied(self, values: Array) -> Array:
         """Operands of products as a multiplier takes them."""
-        return self._with_errors(values, self.operands * np.abs(values)) if self.operands else values
+        return self._with_errors(values, self.operands * abs(values)) if self.operands else values
 
     def evaluated(self, values: Array) -> Array:
         """Values of activation functions, which libraries approximate to a few units in the last place."""
-        return self._with_errors(values, _ACTIVATION_ULPS * self.accumulator * np.abs(values))
+        return self._with_errors(values, _ACTIVATION_ULPS * self.accumulator * abs(values))
 
     def summed(self, values: Array, terms: int, rows: Array, columns: Array, copies: float = 1.0) -> Array:
         """A product of matrices whose rows and columns have these norms, ``terms`` products in each element."""
         if self.rng is None:
             return values
         return self._with_errors(
-            values, copies * math.sqrt(terms) * self.accumulator * np.outer(rows, columns)
+            values, copies * math.sqrt(terms) * self.accumulator * rows[:, None] * columns
         )
 
     def summed_over_batch(self, values: Array, terms: int, rows: Array, columns: Array) -> Array:
@@ -124,12 +133,13 @@ class Trace:
 
 
 def _sigmoid(values: Array) -> Array:
-    result: Array = 0.5 * (1 + np.tanh(0.5 * values))
+    result: Array = 0.5 * (1 + array_module(values).tanh(0.5 * values))
     return result
 
 
 def _norms(matrix: Array, axis: int) -> Array:
-    result: Array = np.sqrt(np.einsum("ij,ij->i" if axis == 1 else "ij,ij->j", matrix, matrix))
+    xp = array_module(matrix)
+    result: Array = xp.sqrt(xp.einsum("ij,ij->i" if axis == 1 else "ij,ij->j", matrix, matrix))
     return result
 
 
@@ -143,7 +153,9 @@ class _Matrix:
 
     def times(self, left: Array) -> Array:
         """``left`` (rows, terms) times the matrix."""
-        product = self._rounds.multiplied(left) @ self._values
+        product: Array = self._rounds.multiplied(left) @ self._values
+        if self._rounds is EXACT:
+            return product
         return self._rounds.summed(product, left.shape[1], _norms(left, 1), self._columns)
 
 
@@ -151,14 +163,14 @@ def forward(
     cell: str, weights: Weights, x: Array, h0: Array, c0: Array, rounds: Roundings, *, keep: bool = True
 ) -> Trace:
     """One direction of one layer over ``x`` (T, N, I) in the order given; ``keep`` what a backward needs."""
-    steps, batch, width = x.shape
+    xp, (steps, batch, width) = array_module(x), x.shape
     hidden, gates, _ = weights.recurrent.shape
     ahead = max(1, _AHEAD_BYTES // (8 * batch * gates * hidden))
     from_input = _Matrix(weights.input.reshape(width, -1), rounds)
-    pre = np.empty((steps if keep else min(ahead, steps), batch, gates, hidden))
-    h = np.empty((steps + 1, batch, hidden))
-    c = np.empty((0 if cell != "lstm" else steps + 1 if keep else 1, batch, hidden))
-    product = np.empty((0 if cell != "gru" else steps if keep else 1, batch, hidden))
+    pre = xp.empty((steps if keep else min(ahead, steps), batch, gates, hidden))
+    h = xp.empty((steps + 1, batch, hidden))
+    c = xp.empty((0 if cell != "lstm" else steps + 1 if keep else 1, batch, hidden))
+    product = xp.empty((0 if cell != "gru" else steps if keep else 1, batch, hidden))
     h[0] = h0
     if cell == "lstm":
         c[0] = c0
@@ -174,12 +186,13 @@ def forward(
         from_state = recurrent.times(h[t]).reshape(batch, split, hidden)
         if cell == "lstm":
             a += from_state
-            a[:, (0, 1, 3)] = rounds.evaluated(_sigmoid(a[:, (0, 1, 3)]))
-            a[:, 2] = rounds.evaluated(np.tanh(a[:, 2]))
+            opened = rounds.evaluated(_sigmoid(xp.concatenate((a[:, :2], a[:, 3:]), axis=1)))
+            a[:, :2], a[:, 3] = opened[:, :2], opened[:, 2]
+            a[:, 2] = rounds.evaluated(xp.tanh(a[:, 2]))
             i, f, g, o = (a[:, gate] for gate in range(4))
             before, after = (t, t + 1) if keep else (0, 0)
             c[after] = rounds.evaluated(f * c[before] + i * g)
-            h[t + 1] = rounds.stored(o * np.tanh(c[after]))
+            h[t + 1] = rounds.stored(o * xp.tanh(c[after]))
         elif cell in ("gru", "gru_original"):
             a[:, :2] = rounds.evaluated(_sigmoid(a[:, :2] + from_state[:, :2]))
             u, r = a[:, 0], a[:, 1]
@@ -189,14 +202,14 @@ def forward(
                 a[:, 2] += r * reset
             else:
                 a[:, 2] += candidate.times(rounds.stored(r * h[t]))
-            a[:, 2] = rounds.evaluated(np.tanh(a[:, 2]))
+            a[:, 2] = rounds.evaluated(xp.tanh(a[:, 2]))
             h[t + 1] = rounds.stored(u * h[t] + (1 - u) * a[:, 2])
         else:
             a += from_state
-            a[:] = np.maximum(a, 0) if cell == "vanilla" else rounds.evaluated(np.tanh(a))
+            a[:] = xp.maximum(a, 0) if cell == "vanilla" else rounds.evaluated(xp.tanh(a))
             h[t + 1] = rounds.stored(a[:, 0])
     if not keep:
-        return Trace(x, h, c, np.empty(0), np.empty(0))
+        return Trace(x, h, c, xp.empty(0), xp.empty(0))
     return Trace(x, h, c, rounds.stored(pre), rounds.stored(product))
 
 
@@ -205,10 +218,10 @@ def backward(
 ) -> Gradients:
     """Gradients of sum(y dy) + sum(hn dhn) + sum(cn dcn), y the states after each step, in the trace's order."""
     x, h, c, gates = trace.x, trace.h, trace.c, trace.gates
-    steps, batch, count, hidden = gates.shape
-    da = np.empty_like(gates)  # of the pre-activations
-    da_recurrent = np.empty_like(gates) if cell == "gru" else da  # of the products with the previous state
-    reset_state = np.empty((steps if cell == "gru_original" else 0, batch, hidden))
+    xp, (steps, batch, count, hidden) = array_module(x), gates.shape
+    da = xp.empty_like(gates)  # of the pre-activations
+    da_recurrent = xp.empty_like(gates) if cell == "gru" else da  # of the products with the previous state
+    reset_state = xp.empty((steps if cell == "gru_original" else 0, batch, hidden))
     split = 2 if cell == "gru_original" else count
     recurrent = _Matrix(weights.recurrent[:, :split].reshape(hidden, -1).T, rounds)
     candidate = _Matrix(weights.recurrent[:, -1].T, rounds)
@@ -219,7 +232,7 @@ def backward(
         a, d = gates[t], da[t]
         if cell == "lstm":
             i, f, g, o = (a[:, gate] for gate in range(4))
-            tanh_c = np.tanh(c[t + 1])
+            tanh_c = xp.tanh(c[t + 1])
             dc = dc + dh * o * (1 - tanh_c**2)
             d[:, 0] = dc * g * i * (1 - i)
             d[:, 1] = dc * c[t] * f * (1 - f)
@@ -250,10 +263,10 @@ def backward(
     dw_recurrent = _over_batch(h[:-1], da_recurrent, rounds)
     if cell == "gru_original":
         dw_recurrent[:, 2:] = _over_batch(reset_state, da[:, :, 2:], rounds)
-    dbias = _over_batch(np.ones((steps, batch, 1)), da, rounds)[0]
+    dbias = _over_batch(xp.ones((steps, batch, 1)), da, rounds)[0]
     if cell == "gru":
-        inner = _over_batch(np.ones((steps, batch, 1)), da_recurrent[:, :, 2:], rounds)[0]
-        dbias = np.concatenate([dbias, inner])
+        inner = _over_batch(xp.ones((steps, batch, 1)), da_recurrent[:, :, 2:], rounds)[0]
+        dbias = xp.concatenate([dbias, inner])
     return Gradients(dx.reshape(x.shape), dh, dc, _over_batch(x, da, rounds), dw_recurrent, dbias)
 
 
@@ -293,18 +306,20 @@ def stack_forward(
 
     ``keep`` the traces for a backward.
     """
+    xp = array_module(x)
     traces, hn, cn = [], [], []
     for layer, directions in enumerate(weights):
         runs = []
         for d, w in enumerate(directions):
             cell_state = c0[layer, d] if cell == "lstm" else c0
             runs.append(forward(cell, w, x[:: 1 - 2 * d], h0[layer, d], cell_state, rounds, keep=keep))
-        x = np.concatenate([run.h[1:][:: 1 - 2 * d] for d, run in enumerate(runs)], axis=2)
-        hn.append([run.h[-1].copy() for run in runs])
-        cn.append([run.c[-1] for run in runs] if cell == "lstm" else [])
+        x = xp.concatenate([run.h[1:][:: 1 - 2 * d] for d, run in enumerate(runs)], axis=2)
+        hn.append(xp.stack([run.h[-1] for run in runs]))
+        if cell == "lstm":
+            cn.append(xp.stack([run.c[-1] for run in runs]))
         if keep:
             traces.append(runs)
-    return StackForward(traces, x, np.array(hn), np.array(cn))
+    return StackForward(traces, x, xp.stack(hn), xp.stack(cn) if cn else xp.empty(0))
 
 
 def stack_backward(
@@ -317,9 +332,10 @@ def stack_backward(
     rounds: Roundings,
 ) -> tuple[Array, list[list[Gradients]]]:
     """The gradient of the stack's input, and ``gradients[layer][direction]``."""
+    xp = array_module(dy)
     all_gradients: list[list[Gradients]] = []
     for layer in reversed(range(len(weights))):
-        parts = np.split(dy, len(weights[layer]), axis=2)
+        parts = xp.split(dy, len(weights[layer]), axis=2)
         runs = [
             backward(
                 cell,
@@ -327,11 +343,11 @@ def stack_backward(
                 traces[layer][d],
                 parts[d][:: 1 - 2 * d],
                 dhn[layer, d],
-                dcn[layer, d] if cell == "lstm" else np.zeros_like(dhn[layer, d]),
+                dcn[layer, d] if cell == "lstm" else xp.zeros_like(dhn[layer, d]),
                 rounds,
             )
             for d, w in enumerate(weights[layer])
         ]
-        dy = np.sum([run.x[:: 1 - 2 * d] for d, run in enumerate(runs)], axis=0)
+        dy = reduce(add, (run.x[:: 1 - 2 * d] for d, run in enumerate(runs)))
         all_gradients.insert(0, runs)
     return dy, all_gradients
