@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <vector>
 
 namespace {
 
@@ -18,20 +19,25 @@ void time_each(Call&& call, std::int64_t samples, std::int64_t executions, doubl
   }
 }
 
-void time_primitive(const dnnl::primitive& primitive, const dnnl::stream& stream, const dnnl::memory& source,
-                    const dnnl::memory& weights, const dnnl::memory& destination,
-                    const dnnl::memory& scratchpad, std::int64_t samples, std::int64_t executions,
-                    double* times) {
-  const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, source.get()},
-                                       {DNNL_ARG_WEIGHTS, weights.get()},
-                                       {DNNL_ARG_DST, destination.get()},
-                                       {DNNL_ARG_SCRATCHPAD, scratchpad.get()}};
+void time_primitive(const dnnl::primitive& primitive, const dnnl::stream& stream,
+                    const std::vector<dnnl_exec_arg_t>& arguments, std::int64_t samples,
+                    std::int64_t executions, double* times) {
   time_each(
       [&] {
-        dnnl_primitive_execute(primitive.get(), stream.get(), 4, arguments);
+        dnnl_primitive_execute(primitive.get(), stream.get(), static_cast<int>(arguments.size()),
+                               arguments.data());
         dnnl_stream_wait(stream.get());
       },
       samples, executions, times);
+}
+
+// What the user gave, in the layout that the primitive asks for.
+dnnl::memory packed(const dnnl::engine& engine, dnnl::stream& stream, const dnnl::memory::desc& plain,
+                    const dnnl::memory::desc& wanted, void* data) {
+  dnnl::memory given(plain, engine, data), result(wanted, engine);
+  dnnl::reorder(given, result).execute(stream, given, result);
+  stream.wait();
+  return result;
 }
 
 }  // namespace
@@ -61,11 +67,17 @@ void bare_onednn(int m, int n, int k, float* a, float* b, float* c, std::int64_t
   const dnnl::matmul matmul(description);
   const memory scratchpad(description.scratchpad_desc(), engine);
   const memory source(left, engine, b), weights(right, engine, a), destination(result, engine, c);
-  time_primitive(matmul, stream, source, weights, destination, scratchpad, samples, executions, times);
+  time_primitive(matmul, stream,
+                 {{DNNL_ARG_SRC, source.get()},
+                  {DNNL_ARG_WEIGHTS, weights.get()},
+                  {DNNL_ARG_DST, destination.get()},
+                  {DNNL_ARG_SCRATCHPAD, scratchpad.get()}},
+                 samples, executions, times);
 }
 
-void bare_convolution(int n, int c, int size, int k, int filter, float* x, float* w, float* y,
-                      std::int64_t samples, std::int64_t executions, double* times) {
+// Forward, or the gradient of the input: `from` and `to` are x and y, or dy and dx.
+void bare_convolution(int n, int c, int size, int k, int filter, int backward, float* from, float* w,
+                      float* to, std::int64_t samples, std::int64_t executions, double* times) {
   using dnnl::memory;
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
@@ -79,12 +91,67 @@ void bare_convolution(int n, int c, int size, int k, int filter, float* x, float
   const dnnl::convolution_forward::primitive_desc description(
       engine, dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, image, any, result,
       {1, 1}, {0, 0}, {pad, pad}, {pad, pad}, attributes);
-  const dnnl::convolution_forward convolution(description);
-  const memory source(image, engine, x), destination(result, engine, y);
-  memory given(plain, engine, w), weights(description.weights_desc(), engine);
-  dnnl::reorder(given, weights).execute(stream, given, weights);
-  stream.wait();
-  const memory scratchpad(description.scratchpad_desc(), engine);
-  time_primitive(convolution, stream, source, weights, destination, scratchpad, samples, executions, times);
+  if (backward != 0) {
+    const dnnl::convolution_backward_data::primitive_desc gradient(
+        engine, dnnl::algorithm::convolution_direct, image, any, result, {1, 1}, {0, 0}, {pad, pad},
+        {pad, pad}, description, attributes);
+    const memory dy(result, engine, from), dx(image, engine, to), scratch(gradient.scratchpad_desc(), engine);
+    const memory weights = packed(engine, stream, plain, gradient.weights_desc(), w);
+    time_primitive(dnnl::convolution_backward_data(gradient), stream,
+                   {{DNNL_ARG_DIFF_DST, dy.get()},
+                    {DNNL_ARG_WEIGHTS, weights.get()},
+                    {DNNL_ARG_DIFF_SRC, dx.get()},
+                    {DNNL_ARG_SCRATCHPAD, scratch.get()}},
+                   samples, executions, times);
+    return;
+  }
+  const memory x(image, engine, from), y(result, engine, to), scratch(description.scratchpad_desc(), engine);
+  const memory weights = packed(engine, stream, plain, description.weights_desc(), w);
+  time_primitive(dnnl::convolution_forward(description), stream,
+                 {{DNNL_ARG_SRC, x.get()},
+                  {DNNL_ARG_WEIGHTS, weights.get()},
+                  {DNNL_ARG_DST, y.get()},
+                  {DNNL_ARG_SCRATCHPAD, scratch.get()}},
+                 samples, executions, times);
+}
+
+// One layer of as many inputs as hidden units, in inference.
+void bare_lstm(int hidden, int batch, int steps, float* x, float* h0, float* c0, float* w_input,
+               float* w_recurrent, float* bias, float* y, float* hn, float* cn, std::int64_t samples,
+               std::int64_t executions, double* times) {
+  using dnnl::memory;
+  using Tag = memory::format_tag;
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  dnnl::stream stream(engine);
+  const auto described = [](const memory::dims& dims, Tag tag) {
+    return memory::desc(dims, memory::data_type::f32, tag);
+  };
+  const memory::dims weights{1, 1, hidden, 4, hidden};
+  const memory::desc sequence = described({steps, batch, hidden}, Tag::tnc);
+  const memory::desc state = described({1, 1, batch, hidden}, Tag::ldnc);
+  const memory::desc plain = described(weights, Tag::ldigo), any = described(weights, Tag::any);
+  const memory::desc biases = described({1, 1, 4, hidden}, Tag::ldgo);
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  const dnnl::lstm_forward::primitive_desc description(
+      engine, dnnl::prop_kind::forward_inference, dnnl::rnn_direction::unidirectional_left2right, sequence,
+      state, state, any, any, biases, sequence, state, state, attributes);
+  const memory from(sequence, engine, x), h(state, engine, h0), c(state, engine, c0), b(biases, engine, bias),
+      to(sequence, engine, y), last_h(state, engine, hn), last_c(state, engine, cn),
+      scratch(description.scratchpad_desc(), engine);
+  const memory of_input = packed(engine, stream, plain, description.weights_layer_desc(), w_input);
+  const memory of_state = packed(engine, stream, plain, description.weights_iter_desc(), w_recurrent);
+  time_primitive(dnnl::lstm_forward(description), stream,
+                 {{DNNL_ARG_SRC_LAYER, from.get()},
+                  {DNNL_ARG_SRC_ITER, h.get()},
+                  {DNNL_ARG_SRC_ITER_C, c.get()},
+                  {DNNL_ARG_WEIGHTS_LAYER, of_input.get()},
+                  {DNNL_ARG_WEIGHTS_ITER, of_state.get()},
+                  {DNNL_ARG_BIAS, b.get()},
+                  {DNNL_ARG_DST_LAYER, to.get()},
+                  {DNNL_ARG_DST_ITER, last_h.get()},
+                  {DNNL_ARG_DST_ITER_C, last_c.get()},
+                  {DNNL_ARG_SCRATCHPAD, scratch.get()}},
+                 samples, executions, times);
 }
 }

@@ -27,6 +27,7 @@ from tabulate import tabulate
 import microbench
 from microbench.backends import backend
 from microbench.kernels.gemm import GemmProblem
+from microbench.kernels.rnn import RnnProblem
 from microbench.measuring import wake_and_bind
 from microbench.pinning import Pinning, openmp_binding
 from microbench.topology import physical_cores
@@ -42,14 +43,18 @@ GEMMS = (
     (4096, 3000, 4096),
     (6144, 6144, 4096),
 )
-# n, c, height and width, k, filter.
+# n, c, height and width, k, filter, whether it is the gradient of the input.
 CONVOLUTIONS = (
-    (1, 64, 28, 64, 3),
-    (1, 128, 28, 512, 1),
-    (8, 64, 56, 64, 3),
-    (16, 512, 7, 512, 3),
-    (16, 64, 112, 128, 3),
+    (1, 64, 28, 64, 3, 0),
+    (1, 128, 28, 512, 1, 0),
+    (8, 64, 56, 64, 3, 0),
+    (16, 512, 7, 512, 3, 0),
+    (16, 64, 112, 128, 3, 0),
+    (8, 64, 56, 64, 3, 1),
+    (16, 64, 112, 128, 3, 1),
 )
+# hidden units, batch, steps.
+LSTMS = ((256, 16, 25), (512, 16, 25), (1024, 64, 25))
 SECONDS_EACH = 10.0
 
 
@@ -75,29 +80,34 @@ def measure_pair(
     if kernel == "gemm":
         problem = dataclasses.asdict(GemmProblem(*size))
         names = ("a", "b", "c")
+    elif kernel == "rnn":
+        hidden, samples_at_once, steps = size
+        layer = RnnProblem(cell="lstm", hidden_size=hidden, batch_size=samples_at_once, time_steps=steps)
+        problem = {**dataclasses.asdict(layer), "layout": "tnc"}
+        names = ("x", "h0", "c0", "w_input", "w_recurrent", "bias", "y", "hn", "cn")
     else:
-        n, c, pixels, k, filter_size = size
+        n, c, pixels, k, filter_size, backward = size
         geometry = {"n": n, "c": c, "h": pixels, "w": pixels, "k": k, "groups": 1}
         for axis in "wh":
             geometry |= {f"filter_{axis}": filter_size, f"pad_{axis}": filter_size // 2}
             geometry |= {f"stride_{axis}": 1, f"dilation_{axis}": 1}
         problem = geometry | {"layout": "nchw"}
-        names = ("x", "w", "y")
+        names = ("dy", "w", "dx") if backward else ("x", "w", "y")
     request = module.Request(
         kernel=kernel,
         library=library,
         library_path=chosen.path(),
         algorithm="auto",
         precision="fp32",
-        problem={**problem, "pass": "forward"},
+        problem={**problem, "pass": "backward_data" if kernel == "conv" and size[-1] else "forward"},
         threads=threads,
         workspace_limit=2**62,
     )
     session = module.Session(request)
     arrays = [session.memory(name).view(np.float32) for name in names]
     rng = np.random.default_rng(1)
-    for array in arrays[:2]:
-        array[:] = rng.uniform(0.5, 1.0, array.size)
+    for array in arrays:
+        array[:] = rng.uniform(0.5, 1.0, array.size) / (array.size if kernel == "rnn" else 1)
     session.prepare()
     pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
 
@@ -106,6 +116,8 @@ def measure_pair(
         tail = (ctypes.c_int64(samples), ctypes.c_int64(executions), times.ctypes.data_as(ctypes.c_void_p))
         if kernel == "conv":
             bare.bare_convolution(*size, *pointers, *tail)
+        elif kernel == "rnn":
+            bare.bare_lstm(*size, *pointers, *tail)
         elif library == "openblas":
             blas = ctypes.CDLL(chosen.path())
             function = ctypes.cast(blas.scipy_cblas_sgemm, ctypes.c_void_p)
@@ -159,7 +171,7 @@ def main() -> int:
         bare = build_bare(Path(folder))
         cases = [("gemm", size) for size in GEMMS]
         if arguments.library == "onednn":
-            cases += [("conv", size) for size in CONVOLUTIONS]
+            cases += [("conv", size) for size in CONVOLUTIONS] + [("rnn", size) for size in LSTMS]
         for kernel, size in cases:
             pinning.release()
             if arguments.library == "openblas":

@@ -297,11 +297,18 @@ def test_matrix_products_do_every_convolution(
 
 
 @settings(max_examples=60, deadline=None)
-@given(problems(stride_one=True), passes, layouts, st.sampled_from(("fft", "fft_tiled")), st.integers(0, 99))
+@given(
+    problems(stride_one=True),
+    passes,
+    layouts,
+    st.sampled_from(("fp32", "fp16_in_fp32_math")),
+    st.sampled_from(("fft", "fft_tiled")),
+    st.integers(0, 99),
+)
 def test_fft_does_every_stride_one_convolution(
-    problem: ConvProblem, pass_: str, layout: str, algorithm: str, seed: int
+    problem: ConvProblem, pass_: str, layout: str, precision: str, algorithm: str, seed: int
 ) -> None:
-    assert assert_right("microbench", Case(problem, PRECISIONS["fp32"], pass_, layout), algorithm, seed)
+    assert assert_right("microbench", Case(problem, PRECISIONS[precision], pass_, layout), algorithm, seed)
 
 
 @settings(max_examples=60, deadline=None)
@@ -351,6 +358,17 @@ def test_winograd_of_onednn_is_offered() -> None:
     (winograd,) = (name for name in names if "wino" in name)
     assert winograd.endswith("+reorder")
     assert assert_right("onednn", case, winograd, 0)
+
+
+@pytest.mark.parametrize("pass_", conv.PASSES)
+def test_direct_is_an_implementation_of_onednn_that_sums_directly(pass_: str) -> None:
+    case = Case(WIDE, PRECISIONS["fp32"], pass_, "nchw", "direct")
+    asked = request("onednn", case)
+    assert module_of("onednn").algorithms(asked).count("direct") == 1
+    implementation = module_of("onednn").Session(asked).implementation
+    assert not any(part in implementation for part in ("gemm", "wino", "ref"))
+    assert assert_right("onednn", case, "direct", 0)
+    assert "direct" not in module_of("onednn").algorithms(request("onednn", case, "auto"))
 
 
 @pytest.mark.parametrize("algorithm", ["auto", *TRANSFORMS, "implicit_gemm"])

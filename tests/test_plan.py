@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from microbench import plan
+from microbench.backends import known
 from microbench.errors import InputError
 from microbench.options import Options
+from microbench.recording import Recorder
 
 PROBLEMS = ("m=1,n=2,k=3", "m=4,n=5,k=6,b_transposed=true")
 
@@ -118,6 +121,32 @@ def test_every_record_has_a_seed_of_its_own() -> None:
     seeds = {plan.record_seed(1, repeat, index) for repeat in range(10) for index in range(100)}
     assert len(seeds) == 1000
     assert plan.record_seed(1, 2, 3) == plan.record_seed(1, 2, 3) != plan.record_seed(2, 2, 3)
+
+
+def test_a_recurrence_on_few_samples_is_expected_to_wait_for_its_weights() -> None:
+    ceilings = {
+        "compute_flops_per_s": {"fp32": {"best": 1e12}},
+        "memory_bytes_per_s": {"read": {"best": 1e10}},
+    }
+
+    def cost(kernel: str, problem: str, **changes: Any) -> float:
+        options = Options(kernel=kernel, problem=(problem,), max_time=1e-3, min_time=0.0, **changes)
+        (row,) = plan.problems(options)
+        item = plan.Item(0, row, "onednn", "auto", "fp32", "forward", "")
+        return Recorder(options, known("cpu"), 1, ceilings, 0).cost_s(item)
+
+    def lstm(batch: int, steps: int) -> float:
+        return cost("rnn", f"cell=lstm,hidden_size=1024,batch_size={batch},time_steps={steps}")
+
+    weights_s = 2 * 4 * 1024 * 1024 * 4 / 1e10
+    assert lstm(1, 1001) - lstm(1, 1) == pytest.approx(2 * 22 * 1000 * weights_s, rel=0.01)
+    flops_s = 2 * 2 * 4 * 1024 * 1024 * 4096 / 1e12
+    assert lstm(4096, 2) - lstm(4096, 1) == pytest.approx(2 * 22 * flops_s, rel=0.01)
+
+
+def test_an_algorithm_named_twice_is_measured_once() -> None:
+    items = build(algorithm=("x", "y", "x"))
+    assert [item.algorithm for item in items] == ["x", "y"] * len(PROBLEMS)
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=2, max_size=2), st.floats(0.5, 500), st.integers(0, 9))

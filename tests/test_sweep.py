@@ -193,6 +193,17 @@ def test_resume_refuses_other_options(tmp_path: Path) -> None:
     code, _, errors, _ = sweep(["--resume", "--confidence", "0.95"], tmp_path / "run")
     assert code == 2
     assert "--confidence 0.99, not 0.95" in errors
+    code, _, errors, _ = sweep(["--resume", "--problems", "smoke"], tmp_path / "run")
+    assert code == 2
+    assert "was started with --problems" in errors
+
+
+def test_resume_refuses_another_kernels_run(tmp_path: Path) -> None:
+    sweep(PROBLEMS[:2], tmp_path / "run")
+    process = start(["conv", "--resume", "--output", str(tmp_path / "run")])
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "is a run of gemm, not of conv" in errors
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:

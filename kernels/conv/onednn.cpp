@@ -3,6 +3,7 @@
 //   "NAME+reorder"  activations in the layout that the implementation prefers: launch() reorders them from
 //   and to the
 //                   layout asked for, and that is timed.
+//   "direct"        the first of the former that neither multiplies lowered matrices nor transforms.
 // Weights that are read are brought to the implementation's layout in prepare(), untimed, as a framework does
 // once. A weight gradient is reordered in launch().
 
@@ -22,6 +23,7 @@ namespace {
 using dnnl::memory;
 
 constexpr const char* kReorder = "+reorder";
+constexpr const char* kDirect = "direct";
 
 struct Types {
   ElementType storage, result;
@@ -173,13 +175,21 @@ std::vector<Choice> choices(const dnnl::engine& engine, const Shape& shape, cons
   return all;
 }
 
+// Whether an implementation's name is that of the reference, which is there to be correct.
+bool is_reference(const std::string& name) { return name.rfind("ref", 0) == 0; }
+
+bool chosen_by(const std::string& asked, const Choice& choice) {
+  if (asked != kDirect) return asked == "auto" || choice.name == asked;
+  const auto has = [&](const char* part) { return choice.name.find(part) != std::string::npos; };
+  return !is_reference(choice.name) && !has("gemm") && !has("wino");
+}
+
 // The description that the request chooses.
 dnnl::primitive_desc choose(const dnnl::engine& engine, const Shape& shape, const Plain& plain,
                             const Request& request) {
   const std::vector<Choice> all = choices(engine, shape, plain);
-  const auto found = std::find_if(all.begin(), all.end(), [&](const Choice& choice) {
-    return request.algorithm == "auto" || choice.name == request.algorithm;
-  });
+  const auto found = std::find_if(all.begin(), all.end(),
+                                  [&](const Choice& choice) { return chosen_by(request.algorithm, choice); });
   if (all.empty()) {
     throw Unsupported("oneDNN has no " + request.precision +
                       " convolution for this problem on this processor");
@@ -309,14 +319,16 @@ std::vector<std::string> algorithms(const Request& request) {
       types_of(request.precision == "fp16_in_fp32_math" ? "fp32" : request.precision, shape.pass);
   const onednn::Context context(request.threads);
   std::vector<std::string> names;
+  bool direct = false;
   for (const Choice& choice : choices(context.engine(), shape, Plain(shape, types))) {
     // Offered only to who names them: the reference implementations, which are there to be correct, and those
     // for processors without int8 dot products, which halve weights and saturate pairs of products in 16
     // bits.
-    const bool reference = choice.name.rfind("ref", 0) == 0;
-    const bool offered = !reference && choice.name.find("jit_uni_int8") == std::string::npos;
+    const bool offered = !is_reference(choice.name) && choice.name.find("jit_uni_int8") == std::string::npos;
     if (offered || choice.name == request.algorithm) names.push_back(choice.name);
+    direct = direct || (request.algorithm == kDirect && chosen_by(kDirect, choice));
   }
+  if (direct) names.emplace_back(kDirect);
   return names;
 }
 

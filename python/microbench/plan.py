@@ -76,9 +76,7 @@ def build(
     Raises:
         InputError: a pass or layout does not exist, or an algorithm is offered by no library.
     """
-    kernel = kernels.kernel(options.kernel)
-    passes = _chosen("--pass", options.pass_, kernel.PASSES)
-    layouts = _chosen("--layout", options.layout, kernel.LAYOUTS)
+    passes, layouts = choices(options)
     precisions = tuple(dict.fromkeys(precision_here(name) for name in options.precision))
     groups = list(itertools.product(libraries, precisions, passes, layouts))
     if options.algorithm in (("all",), ("best",)):
@@ -93,6 +91,12 @@ def build(
             for algorithm in algorithms[place]:
                 items.append(Item(len(items), row, library, algorithm, precision, pass_, layout))
     return items
+
+
+def choices(options: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The passes and layouts asked for. Raises InputError where the kernel has no such."""
+    kernel = kernels.kernel(options.kernel)
+    return _chosen("--pass", options.pass_, kernel.PASSES), _chosen("--layout", options.layout, kernel.LAYOUTS)
 
 
 def _known(
@@ -122,7 +126,7 @@ def _known(
                 + (f"; there are {', '.join(everything)}" if everything else "; there is auto")
             )
     return {
-        library: [name for name in asked if name in free or name in names]
+        library: [name for name in dict.fromkeys(asked) if name in free or name in names]
         for library, names in offered.items()
     }
 

@@ -155,6 +155,10 @@ class Kernel(Protocol):
         """Compulsory traffic of one execution of the case, in bytes."""
         ...
 
+    def streamed_bytes_of(self, case: Case) -> int:
+        """Traffic of one execution where nothing stays in a cache, in bytes: for estimates of its time."""
+        ...
+
     def exact(self, case: Case) -> bool:
         """Whether integer-valued operands give a result without rounding error."""
         ...

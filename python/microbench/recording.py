@@ -30,22 +30,25 @@ class Recorder:
     """Makes the records of one run.
 
     Args:
-        peaks: measured FLOP/s per precision, as in a run's ``ceilings``.
+        ceilings: measured peaks, as a run has them.
     """
 
     def __init__(
-        self, options: Options, backend: Backend, threads: int, peaks: dict[str, Any], seed: int
+        self, options: Options, backend: Backend, threads: int, ceilings: dict[str, Any], seed: int
     ) -> None:
         self._options = options
         self._backend = backend
         self._threads = threads
-        self._peaks = peaks
+        self._peaks: dict[str, Any] = ceilings["compute_flops_per_s"]
+        self._bandwidth = max(float(kind["best"]) for kind in ceilings["memory_bytes_per_s"].values())
         self._seed = seed
         self._kernel = kernels.kernel(options.kernel)
 
     def _execution_s(self, item: Item) -> float:
-        """Seconds of one execution at the fp32 peak: what estimates are made from."""
-        return self._kernel.flops_of(plan.case(item)) / float(self._peaks["fp32"]["best"])
+        """Seconds of one execution at the fp32 peak or the memory's: what estimates are made from."""
+        case = plan.case(item)
+        computing = self._kernel.flops_of(case) / float(self._peaks["fp32"]["best"])
+        return max(computing, self._kernel.streamed_bytes_of(case) / self._bandwidth)
 
     def timeout_s(self, item: Item) -> float:
         """After how long the configuration counts as hung."""
@@ -54,9 +57,10 @@ class Recorder:
         return _TIMEOUT_S + self._options.max_time + _TIMEOUT_EXECUTIONS * 10 * self._execution_s(item)
 
     def cost_s(self, item: Item) -> float:
-        """Estimated seconds of the whole record, at half the fp32 peak."""
+        """Estimated seconds of the whole record, at half of these peaks."""
         execution = 2 * self._execution_s(item)
-        sampling = max(self._options.min_time, min(100 * execution, self._options.max_time), 8 * execution)
+        shortest = min(self._options.min_time, self._options.max_time)
+        sampling = max(shortest, min(100 * execution, self._options.max_time), 8 * execution)
         return _HANDLING_S + sampling + _VERIFYING_EXECUTIONS * execution
 
     def record(self, item: Item, repeat: int, started: datetime, measurement: Measurement) -> Record:

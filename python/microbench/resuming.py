@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from microbench import environment
@@ -17,14 +18,7 @@ def check_resumable(
 
     Raises InputError where one differs.
     """
-    for name, value in options.items():
-        before = writer.info.options.get(name)
-        if before != value:
-            option = "--" + name.replace("_", "-")
-            raise InputError(
-                f"{writer.folder}: was started with {option} {_said(before)}, not {_said(value)}: resume it with "
-                "the same options, or none"
-            )
+    check_options(writer.folder, options, writer.info.options)
     if writer.info.plan.get("fingerprint") != fingerprint:
         raise InputError(
             f"{writer.folder}: was started with another plan (its problem table, or what the libraries offer, has "
@@ -34,6 +28,20 @@ def check_resumable(
     if changed:
         names = ", ".join(path for path, _, _ in changed[:5])
         raise InputError(f"{writer.folder}: was started on another set-up ({names}): start a new run")
+
+
+def check_options(folder: Path, options: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Holds options, all or some, against those that the run in ``folder`` was started with.
+
+    Raises InputError where one differs.
+    """
+    for name, value in options.items():
+        if before.get(name) != (list(value) if isinstance(value, tuple) else value):
+            option = "--" + name.replace("_", "-")
+            raise InputError(
+                f"{folder}: was started with {option} {_said(before.get(name))}, not {_said(value)}: resume it with "
+                "the same options, or none"
+            )
 
 
 def _said(value: object) -> str:

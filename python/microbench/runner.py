@@ -24,7 +24,7 @@ from microbench.protocol import Measurement
 from microbench.record import Record
 from microbench.recording import Recorder
 from microbench.resuming import check_resumable
-from microbench.store import Run, RunInfo, RunWriter, default_folder
+from microbench.store import Run, RunInfo, RunWriter, check_free, default_folder
 from microbench.tables import Row
 
 
@@ -100,11 +100,14 @@ class _Sweep:
             )
         self._libraries = libraries(self._backend, options.kernel, options.library)
         self._placement = placement(options)
+        plan.choices(options)
         self._rows = plan.problems(options)
         self.crew = Crew(options, self._backend, self._placement)
 
     def start(self, output: str | Path | None) -> Path:
         """Measures the peaks, plans, and runs the plan into a new folder, which it returns."""
+        if output is not None:  # said before anything is measured
+            check_free(Path(output))
         seed = self._options.seed if self._options.seed is not None else secrets.randbits(32)
         self._face.stage(None, "measuring this machine's peaks")
         ceilings = self.crew.ceilings(self._face.tick)
@@ -151,8 +154,7 @@ class _Sweep:
         self._run(writer, items, recorder)
 
     def _recorder(self, ceilings: dict[str, Any], seed: int) -> Recorder:
-        peaks = ceilings["compute_flops_per_s"]
-        return Recorder(self._options, self._backend, self._placement.threads, peaks, seed)
+        return Recorder(self._options, self._backend, self._placement.threads, ceilings, seed)
 
     def _plan(self) -> list[Item]:
         if self._items is not None:

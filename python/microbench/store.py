@@ -116,6 +116,15 @@ class Run:
         return _decode_lines(self.folder / RECORDS_FILE, _SUMMARY)
 
 
+def check_free(folder: Path) -> None:
+    """Raises InputError where ``folder`` exists and holds a run, or something else."""
+    with _explained(folder):
+        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    # An empty records file alone is what a process killed while starting leaves behind.
+    if RUN_FILE in names or not names <= {RECORDS_FILE, _UNFINISHED_RUN_FILE}:
+        raise _occupied(folder)
+
+
 class RunWriter:
     """Appends records to a run and keeps every other writer out for as long as it lives.
 
@@ -144,9 +153,7 @@ class RunWriter:
         content = msgspec.json.format(encode(info), indent=2) + b"\n"
         with _explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            # An empty records file alone is what a process killed while starting leaves behind.
-            if not {path.name for path in folder.iterdir()} <= {RUN_FILE, RECORDS_FILE, _UNFINISHED_RUN_FILE}:
-                raise _occupied(folder)
+            check_free(folder)
             with _locked(folder) as descriptor:
                 if (folder / RUN_FILE).exists() or os.fstat(descriptor).st_size > 0:
                     raise _occupied(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microbench.arguments import given_options
@@ -23,6 +24,7 @@ def sweep(kernel: str, given: dict[str, Any], command: list[str]) -> int:
 
         return fleet.sweep(kernel, given, command)
     from microbench.options import Options
+    from microbench.resuming import check_options
     from microbench.store import Run
 
     asked = {"kernel": kernel} | given_options(given)
@@ -30,7 +32,11 @@ def sweep(kernel: str, given: dict[str, Any], command: list[str]) -> int:
     if resume:
         if "output" not in given:
             raise InputError("--resume: say which run goes on by --output DIR")
-        asked = Run.load(given["output"]).info.options | asked
+        stored = Run.load(given["output"]).info
+        if stored.kernel != kernel:
+            raise InputError(f"--resume: {given['output']} is a run of {stored.kernel}, not of {kernel}")
+        check_options(Path(given["output"]), given_options(given), stored.options)
+        asked = stored.options | asked
     options = Options.of(asked)
     return exit_code(measure(options, given.get("output"), resume, command, given.get("format", "table")))
 

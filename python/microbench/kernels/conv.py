@@ -166,6 +166,11 @@ def bytes_of(case: Case) -> int:
     return _traffic(_problem(case), case.precision, case.pass_)
 
 
+def streamed_bytes_of(case: Case) -> int:
+    """The same: blocks are large enough to be used often."""
+    return bytes_of(case)
+
+
 def exact(case: Case) -> bool:
     """Whether sums of integers can all be exact: not where transforms divide and round."""
     return _methods(case) == {"direct"} and _terms(case) <= largest_integer(case.precision.accumulator)

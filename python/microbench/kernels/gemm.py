@@ -105,6 +105,11 @@ def bytes_of(case: Case) -> int:
     return case.problem.bytes(case.precision)
 
 
+def streamed_bytes_of(case: Case) -> int:
+    """The same: blocks are large enough to be used often."""
+    return bytes_of(case)
+
+
 def exact(case: Case) -> bool:
     """Whether sums of k products of integers can all be exact in the accumulator: k <= 2^24 for float32."""
     return _problem(case).k <= largest_integer(case.precision.accumulator)

@@ -170,6 +170,17 @@ def bytes_of(case: Case) -> int:
     return _traffic(_problem(case), case.precision, case.pass_)
 
 
+def streamed_bytes_of(case: Case) -> int:
+    """With the weights read anew at every step; backward does so twice."""
+    problem, passes = _problem(case), 2 if case.pass_ == "backward" else 1
+    shapes = problem.shapes(case.pass_)
+    weights = sum(
+        math.prod(shapes[name]) * ITEM_BYTES[element_type(name, case.precision)]
+        for name in ("w_input", "w_recurrent")
+    )
+    return bytes_of(case) + passes * (problem.time_steps - 1) * weights
+
+
 def _traffic(problem: RnnProblem, precision: Precision, pass_: str) -> int:
     return sum(
         math.prod(shape) * ITEM_BYTES[element_type(name, precision)]
