@@ -7,7 +7,8 @@
 micro-benchmarks have it, in turns, on the same buffers: medians over repetitions of the longest rank's time, and the
 median over the rounds of their ratio with its 99 % interval, which is within 2 %, not, or undecided. It needs the MPI
 library's compiler (mpicc) beside the interpreter or on the path. ``algorithms`` times ours over point-to-point
-messages against the library's own, in turns (window start), and names the sizes at which each is within 1.3x.
+messages against the library's own, in turns (window start), gives the ratios with their 99 % intervals and names the
+sizes at which each is within 1.3x, and those at which that is undecided.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class Bench:
             form="blocking",
             root=0,
             nodes=[0] * self.ranks,
+            device=None,
         )
 
     def longest(self, collective: Any, repetitions: int, *, window: bool) -> Times:
@@ -138,7 +140,7 @@ def loops(bench: Bench, sizes: Sequence[int]) -> None:
                 {"ours": functools.partial(bench.longest, ours, window=False), "bare": in_c}
             )
             ratios = medians["ours"] / medians["bare"]
-            low, high = median_interval(ratios, 0.99) or (np.nan, np.nan)
+            low, high = _interval(ratios)
             inside = low >= 1 - _APART and high <= 1 + _APART
             outside = high < 1 - _APART or low > 1 + _APART
             verdict = "within 2 %" if inside else "not" if outside else "undecided"
@@ -152,7 +154,9 @@ def algorithms(bench: Bench, sizes: Sequence[int]) -> None:
     """Our algorithms against the library's choice."""
     names = [name for name in LOSSLESS["allreduce"] if name not in ("hierarchical",)]
     within: dict[str, list[int]] = {name: [] for name in names}
-    bench.say(f"{'bytes':>10} {'library':>13} " + " ".join(f"{name:>18}" for name in names) + "  (ratios)")
+    undecided: dict[str, list[int]] = {name: [] for name in names}
+    headings = " ".join(f"{name:>18}" for name in names)
+    bench.say(f"{'bytes':>10} {'library':>13} {headings}  (ratios, 99 %)")
     for size in sizes:
         sides: dict[str, Callable[[int], Times]] = {}
         for name in ("library", *names):
@@ -163,16 +167,31 @@ def algorithms(bench: Bench, sizes: Sequence[int]) -> None:
                 continue
             sides[name] = functools.partial(bench.longest, opened, window=True)
         medians = bench.in_turns(sides)
-        ratios = {
-            name: float(np.median(medians[name] / medians["library"])) for name in names if name in medians
-        }
-        for name, ratio in ratios.items():
-            if ratio <= _LIMIT:
+        cells = []
+        for name in names:
+            if name not in medians:
+                cells.append("n/a")
+                continue
+            ratios = medians[name] / medians["library"]
+            low, high = _interval(ratios)
+            if high <= _LIMIT:
                 within[name].append(size)
-        cells = " ".join(f"{ratios[name]:>18.2f}" if name in ratios else f"{'n/a':>18}" for name in names)
-        bench.say(f"{size:>10} {_us(medians['library'])} {cells}")
-    for name, found in within.items():
-        bench.say(f"{name}: within {_LIMIT}x at {', '.join(map(str, found)) or 'no size'}")
+            elif not low > _LIMIT:
+                undecided[name].append(size)
+            cells.append(f"{np.median(ratios):.2f} {low:.2f}-{high:.2f}")
+        bench.say(f"{size:>10} {_us(medians['library'])} " + " ".join(f"{cell:>18}" for cell in cells))
+    for name in names:
+        bench.say(
+            f"{name}: within {_LIMIT}x at {_listed(within[name])}; undecided at {_listed(undecided[name])}"
+        )
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return ", ".join(map(str, sizes)) or "no size"
+
+
+def _interval(ratios: Times) -> tuple[float, float]:
+    return median_interval(ratios, 0.99) or (np.nan, np.nan)
 
 
 def _us(seconds: Times) -> str:

@@ -280,6 +280,40 @@ def test_what_is_not_comparable_is_refused_with_the_reason(changes: dict[str, An
         compare([source("a", make_record()), source("b", make_record(**changes))])
 
 
+def collective(**changes: Any) -> Record:
+    problem = {"elements": 1024, "op": "sum", "place": "out_of_place", "form": "blocking", "ranks": 2}
+    return make_record(
+        kernel="allreduce", pass_="", layout="", mode="hot", problem=problem, flops=0, **changes
+    )
+
+
+def test_window_and_barrier_times_are_not_compared() -> None:
+    both = make_record(problem={"m": 9, "n": 9, "k": 9})
+    window, again, barrier = (
+        source(name, collective(), both, options={"start": start})
+        for name, start in (("a", "window"), ("c", "window"), ("b", "barrier"))
+    )
+    report = compare([window, barrier])
+    assert [row.pair.key.kernel for row in rows_of(report)] == ["gemm"]
+    assert reasons_of(report) == ["other start (window against barrier), so another time"]
+    assert "(window start)" not in written(report)
+    with pytest.raises(InputError, match=r"other start \(window against barrier\)"):
+        compare([source(s.name, collective(), options=s.info.options) for s in (window, barrier)])
+
+    same = compare([window, again])
+    assert [row.pair.key.kernel for row in rows_of(same)] == ["allreduce", "gemm"]
+    caption = " ".join(written(same).split())
+    assert "Base case: a (onednn), medians of 1 run (window start); other: c (onednn)" in caption
+    rows = json.loads(written(same, "json"))["contrasts"][0]["rows"]
+    assert [row["base_start"] for row in rows] == ["window", None]
+
+
+def test_one_source_of_window_and_barrier_times_is_refused() -> None:
+    parts = tuple(Stub([collective()], options={"start": start}) for start in ("window", "barrier"))
+    with pytest.raises(InputError, match=r"a holds collectives of several starts \(barrier, window\)"):
+        compare([Source("a", "Xeon", (), parts), source("b", collective())])
+
+
 def test_the_same_ways_are_compared_and_what_has_none_is_named() -> None:
     one = source("a", make_record(library="onednn"), make_record(library="openblas"))
     other = source("b", make_record(library="openblas"), make_record(library="mkl"))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from collectives import SIZES, allreduce_record, made_up, store
 from microbench.errors import InputError
 from microbench.network.algorithms import closed_form_s
-from microbench.network.fit import cross_validate, fit_all, fit_series, fit_together, judge
+from microbench.network.fit import fit_all, fit_series, fit_together
+from microbench.network.judging import cross_validate, judge
 from microbench.network.machine import Level, Link, Machine, uniform
 from microbench.network.points import Point, noise_of_run, read_points
 from microbench.store import Run
@@ -94,7 +97,7 @@ def test_a_network_that_the_lines_miss_is_not_called_reproduced() -> None:
     verdict = judge(fits, points(rng, slower, "ring", 0.02))
     assert verdict.inside == 0
     assert not verdict.reproduced
-    with pytest.raises(InputError, match="none belongs"):
+    with pytest.raises(InputError, match=r"of rabenseifner none is a fitted series \(ring\)"):
         judge(fits, points(rng, TRUE, "rabenseifner", 0.02))
 
 
@@ -106,10 +109,11 @@ def test_a_stored_run_is_reproduced_whatever_the_order_of_its_records(tmp_path: 
         for name, order in (("a", records), ("b", shuffled))
     )
     assert first == second
-    fits = fit_all(first.points)
+    fits, left_out = fit_all(first.points)
     assert list(fits) == ["rabenseifner", "recursive_doubling", "ring"]
+    assert not left_out
     verdict = cross_validate(fits)
-    assert verdict == cross_validate(fit_all(second.points))
+    assert verdict == cross_validate(fit_all(second.points)[0])
     assert len(verdict.judged) == len(records)
     assert verdict.reproduced
     assert verdict.inside / len(records) > 0.87
@@ -123,27 +127,46 @@ def test_only_what_the_model_knows_is_read(tmp_path: Path) -> None:
         allreduce_record("torus_2d", 7, 4096, 1e-4),
         allreduce_record("hierarchical", 4, 4096, 1e-4),
     ]
-    import msgspec
-
-    persistent = msgspec.structs.replace(ring, problem=ring.problem | {"form": "persistent"})
-    auto = msgspec.structs.replace(ring, library="mpi", algorithm="auto")
-    wrong = msgspec.structs.replace(ring, status="wrong_result", reason="3 elements differ")
+    persistent = replace(ring, problem=ring.problem | {"form": "persistent"})
+    auto = replace(ring, library="mpi", algorithm="auto")
+    wrong = replace(ring, status="wrong_result", reason="3 elements differ")
     found = read_points([Run.load(store(tmp_path / "run", [*other, persistent, auto, wrong, ring]))])
     assert [(point.series, point.ranks, point.nbytes) for point in found.points] == [("ring", 4, 4096)]
     assert len(found.left_out) == 5
     assert found.points[0].error == pytest.approx(0.002, rel=0.01)
 
 
-def test_series_differ_by_what_the_run_varies(tmp_path: Path) -> None:
-    import msgspec
-
+def test_a_series_has_the_same_name_whatever_else_its_run_holds(tmp_path: Path) -> None:
     ring = allreduce_record("ring", 4, 4096, 1e-4)
-    half = msgspec.structs.replace(ring, precision="fp16")
-    found = read_points([Run.load(store(tmp_path / "run", [ring, half]))])
+    half = replace(ring, precision="fp16")
+    largest = replace(ring, problem=ring.problem | {"op": "max", "place": "in_place"})
+    found = read_points([Run.load(store(tmp_path / "all", [ring, half, largest]))])
     assert [(point.series, point.nbytes) for point in found.points] == [
+        ("ring", 4096),
         ("ring fp16", 2048),
-        ("ring fp32", 4096),
+        ("ring max in_place", 4096),
     ]
+    for number, record in enumerate((ring, half, largest)):
+        alone = read_points([Run.load(store(tmp_path / str(number), [record]))])
+        assert alone.points == found.points[number : number + 1]
+
+
+def test_what_is_too_little_to_be_fitted_is_left_out_by_name() -> None:
+    rng = np.random.default_rng(1)
+    ring = points(rng, TRUE, "ring", 0.02)
+    few = [dataclasses.replace(point, series="ring max") for point in ring[:4]]
+    alike = [dataclasses.replace(ring[0], series="ring fp16")] * 9
+    fits, left_out = fit_all([*few, *ring, *alike])
+    assert fits.keys() == {"ring"}
+    assert left_out == (
+        "ring fp16: 9 measurements of 1 size, too few to be fitted",
+        "ring max: 4 measurements of 4 sizes, too few to be fitted",
+    )
+    assert len(cross_validate(fits).judged) == len(ring)
+    five = [dataclasses.replace(point, series="ring max") for point in ring[:5]]
+    fits, left_out = fit_all(five)
+    assert not left_out
+    assert len(cross_validate(fits).judged) == 5
 
 
 def test_runs_without_all_reduces_or_noise_are_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -153,7 +176,9 @@ def test_runs_without_all_reduces_or_noise_are_refused_in_a_sentence(tmp_path: P
     with pytest.raises(InputError, match="there is no noise to simulate"):
         noise_of_run(gemm)
     few = store(tmp_path / "few", [allreduce_record("ring", 4, size, 1e-4) for size in (8, 16, 32)])
-    with pytest.raises(InputError, match="ring: 3 measurements of 3 sizes"):
+    with pytest.raises(
+        InputError, match=r"takes 5 measurements of 2 sizes .* ring: 3 measurements of 3 sizes"
+    ):
         fit_all(read_points([Run.load(few)]).points)
 
 

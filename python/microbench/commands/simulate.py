@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from microbench.arguments import size
 from microbench.formats import FORMATS
+
+if TYPE_CHECKING:
+    from microbench.store import Run
 
 
 def add(commands: Any) -> None:
@@ -16,7 +21,7 @@ def add(commands: Any) -> None:
         "or without noise, what each algorithm takes on more ranks.",
     )
     simulate.add_argument(
-        "runs", nargs="*", metavar="RUN", help="folders of runs of allreduce, fitted together"
+        "runs", nargs="*", metavar="RUN", help="folders of runs of allreduce on one network, fitted together"
     )
     simulate.add_argument(
         "--machine",
@@ -45,7 +50,11 @@ def add(commands: Any) -> None:
         help="o of fitted parameters, of which noise depends (default: 0)",
     )
     simulate.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise (default: 0)")
-    simulate.add_argument("--picture", metavar="FILE", help=".svg, .png or .pdf of the fastest algorithm")
+    simulate.add_argument(
+        "--picture",
+        metavar="FILE",
+        help=".svg, .png or .pdf of the fastest algorithm; needs microbench[report]",
+    )
     simulate.add_argument("--format", choices=FORMATS, default="table", help="default: table")
 
 
@@ -69,16 +78,37 @@ def _powers(least: int, most: int) -> list[int]:
     return powers or sorted({least, most})
 
 
+def _load(fitted: Sequence[str], checked: Sequence[str]) -> tuple[list[Run], list[Run]]:
+    """The runs to fit and those to check, all different and of one network."""
+    from microbench.errors import InputError
+    from microbench.network.points import require_one_setting
+    from microbench.sources import load_all, refuse_copies
+    from microbench.store import Run
+
+    sources = load_all([*fitted, *checked])
+    refuse_copies(sources)
+    for source in sources:
+        if source.published:
+            raise InputError(f"{source.name}: published times cannot be fitted: give runs of allreduce")
+    first, second = (
+        [part for source in group for part in source.parts if isinstance(part, Run)]
+        for group in (sources[: len(fitted)], sources[len(fitted) :])
+    )
+    require_one_setting([*first, *second])
+    return first, second
+
+
 def run(given: dict[str, Any], _: list[str]) -> int:
     from pathlib import Path
 
     from microbench.errors import InputError
     from microbench.network import landscape, picture, report
     from microbench.network.algorithms import MAX_RANKS
-    from microbench.network.fit import cross_validate, fit_all, fit_together, judge
+    from microbench.network.fit import fit_all, fit_together
+    from microbench.network.judging import cross_validate, judge
     from microbench.network.machine import parse_machine
     from microbench.network.noise import parse_noise
-    from microbench.network.points import noise_of_run, read_points
+    from microbench.network.points import noise_of_run, of_series, read_points
     from microbench.store import RUN_FILE, Run
 
     if bool(given["runs"]) == bool(given["machine"]):
@@ -101,25 +131,32 @@ def run(given: dict[str, Any], _: list[str]) -> int:
             noise_of_run(Run.load(folder)) if (folder / RUN_FILE).exists() else parse_noise(given["noise"])
         )
 
-    parts, measured_ranks, code = [], [], 0
+    parts: list[str] = []
+    measured_ranks: list[int] = []
+    left_out: list[str] = []
+    code = 0
     if given["machine"]:
         machine = parse_machine(given["machine"])
         contenders = landscape.contenders_of(machine)
         title = f"{machine.name}: {machine.source}"
         parts.append(report.paragraph(f"Machine {title}."))
     else:
-        points = read_points([Run.load(folder) for folder in given["runs"]])
-        fits = fit_all(points.points)
+        runs, runs_to_check = _load(given["runs"], given["check"])
+        points = read_points(runs)
+        fits, scarce = fit_all(points.points)
+        fitted = [point for fit in fits.values() for point in fit.points]
         agreement = cross = cross_validate(fits)
-        parts.append(report.fit_text(fits, fit_together(points.points), cross))
-        if points.left_out:
-            parts.append(report.paragraph("Left out: " + "; ".join(points.left_out) + "."))
-        if given["check"]:
-            others = read_points([Run.load(folder) for folder in given["check"]])
+        parts.append(report.fit_text(fits, fit_together(fitted), cross))
+        left_out = [*points.left_out, *scarce]
+        if runs_to_check:
+            others = read_points(runs_to_check)
             agreement = judge(fits, others.points)
             parts.append(report.agreement_text(agreement, "of the runs to check, which were not fitted"))
+            unfitted = of_series(others.points).keys() - fits.keys()
+            left_out += [f"to check, {each}" for each in others.left_out]
+            left_out += [f"to check, {series}: was not fitted" for series in sorted(unfitted)]
         contenders = landscape.contenders_of_fits(fits, given["overhead"] or 0.0)
-        measured_ranks = [point.ranks for point in points.points]
+        measured_ranks = [point.ranks for point in fitted]
         title = "fitted to " + ", ".join(given["runs"])
         code = 0 if cross.reproduced and agreement.reproduced else 1
     found = landscape.forecasts(contenders, ranks, sizes)
@@ -128,6 +165,8 @@ def run(given: dict[str, Any], _: list[str]) -> int:
         noisy_sizes = sorted({sizes[0], sizes[len(sizes) // 2], sizes[-1]})
         costs = list(landscape.noise_costs(contenders, ranks, noisy_sizes, noise, given["seed"]))
     dense = landscape.forecasts(contenders, _powers(ranks[0], ranks[-1]), _powers(sizes[0], sizes[-1]))
+    if left_out:
+        parts.append(report.paragraph(f"Left out: {'; '.join(left_out)}."))
     if given["format"] == "table":
         parts += [report.forecast_text(found, measured_ranks), report.ranges_text(dense)]
         if noise:
@@ -135,6 +174,8 @@ def run(given: dict[str, Any], _: list[str]) -> int:
             parts.append(report.noise_text(costs, noise.text(), unknown))
         print("\n\n".join(parts))
     else:
+        if left_out:
+            print(parts[-1], file=sys.stderr)
         print(report.rows_text(found, costs, given["format"]))
     if given["picture"]:
         picture.draw(Path(given["picture"]), dense, costs, title, noise.text() if noise else "")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from microbench.collective import COLLECTIVES
 from microbench.errors import InputError
 from microbench.figures import choices, problem_title
 from microbench.problem import Scalar
@@ -56,6 +57,7 @@ class Measurement:
         flops: arithmetic operations; None: unknown.
         failures: status and reason of records without a time.
         unstable: whether some record is.
+        start: of a collective how repetitions start together, which decides what is timed; "" where it is unknown.
     """
 
     times: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -63,6 +65,7 @@ class Measurement:
     flops: int | None = None
     failures: list[str] = field(default_factory=list)
     unstable: bool = False
+    start: str = ""
 
     def runs(self) -> list[float]:
         """One time per process run, in seconds, in the order of the runs."""
@@ -127,9 +130,14 @@ class _Refused(NamedTuple):
 
 
 def sides(sources: Sequence[Source], by: str | None = None) -> list[Side]:
-    """The columns of a comparison: one per source, or one per source and value of the factor ``by``."""
+    """The columns of a comparison: one per source, or one per source and value of the factor ``by``.
+
+    Raises:
+        InputError: collectives of one source were timed in several ways.
+    """
     result = []
     for source in sources:
+        start = _start(source)
         found: dict[Any, dict[Key, dict[Way, Measurement]]] = {}
         for record in source.summaries():
             layout, library, algorithm, threads = (
@@ -150,6 +158,7 @@ def sides(sources: Sequence[Source], by: str | None = None) -> list[Side]:
             key = Key(record.kernel, problem, record.pass_, record.precision, layout, record.mode)
             way = Way(library, algorithm, record.backend, threads)
             measurement = found.setdefault(value, {}).setdefault(key, {}).setdefault(way, Measurement())
+            measurement.start = start if record.kernel in COLLECTIVES else ""
             seconds = time_s(record)
             if seconds is None:
                 measurement.failures.append(f"{record.status}: {record.reason}")
@@ -168,6 +177,16 @@ def sides(sources: Sequence[Source], by: str | None = None) -> list[Side]:
         if not found:
             result.append(Side(source.name, source, {}))
     return result
+
+
+def _start(source: Source) -> str:
+    found = sorted({str(part.info.options["start"]) for part in source.parts if "start" in part.info.options})
+    if len(found) > 1:
+        raise InputError(
+            f"{source.name} holds collectives of several starts ({', '.join(found)}), whose times are different ones: "
+            "give these runs one by one"
+        )
+    return "".join(found)
 
 
 @functools.cache
@@ -260,6 +279,8 @@ def _pair(key: Key, base: Side, other: Side, best: bool) -> Iterator[Pair | _Ref
         if counts[0] != counts[1]:
             detail = f" ({' against '.join(map(_count, counts))})"
             yield _Refused("other count of operations, so other work", True, key, detail)
+        elif (one := first[a].start) and (another := second[b].start) and one != another:
+            yield _Refused(f"other start ({one} against {another}), so another time", True, key)
         else:
             yield Pair(key, (a, b), first[a], second[b])
     if not first and not second:

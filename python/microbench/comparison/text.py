@@ -127,7 +127,9 @@ def _figure(column: Sequence[Measurement]) -> str:
         return "published means"
     counts = [len(side.times) for side in column]
     few, many = min(counts), max(counts)
-    return f"medians of {few} run{'s' * (few != 1)}" if few == many else f"medians of {few} to {many} runs"
+    start = f" ({column[0].start} start)" if column[0].start else ""
+    number = f"{few} run{'s' * (few != 1)}" if few == many else f"{few} to {many} runs"
+    return f"medians of {number}{start}"
 
 
 def _legend(report: Report) -> Iterator[str]:
@@ -290,6 +292,8 @@ def _objects(report: Report, contrast: Contrast) -> Iterator[dict[str, Any]]:
                 "other_runs": len(pair.other.times),
                 "base_published": pair.base.published,
                 "other_published": pair.other.published,
+                "base_start": pair.base.start or None,
+                "other_start": pair.other.start or None,
                 "unstable": pair.base.unstable or pair.other.unstable,
                 "ratio": row.ratio,
                 "ratio_low": row.ratio_low,

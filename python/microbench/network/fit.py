@@ -1,4 +1,4 @@
-"""Fits the cost of messages to measured all-reduces, with intervals, and judges predictions by measurements.
+"""Fits the cost of messages to measured all-reduces, with intervals.
 
 Every algorithm's time is linear in the parameters: T = sum over classes of message sizes of A alpha + B beta, where A
 counts the messages on the critical path and B their bytes. Residuals are of logarithms, because times span five
@@ -8,9 +8,8 @@ decades and are known to so many percent.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ from microbench.errors import InputError
 from microbench.network.algorithms import legs
 from microbench.network.machine import Level, Link, Machine
 from microbench.network.points import Point, of_series
-from microbench.network.simulator import simulate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,11 +26,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-WIDEST = 2.0
-"""Intervals that reach further than this factor from the prediction would hold whatever was measured."""
 _HUBER = 1.345  # 95 % efficient for normal residuals
 _CLASSES = 3
 _POINTS_A_CLASS = 5
+_FEWEST = 4  # points: two parameters, and two more for an interval
 _KNOWN = 1.0  # a parameter whose logarithm has a larger standard error is not known
 
 
@@ -84,10 +81,11 @@ class Fit:
     def parameters(self) -> list[Parameter]:
         """Every parameter with its interval."""
         names = ["alpha"] * len(self.from_bytes) + ["beta"] * len(self.from_bytes)
-        return _parameters(names, self.from_bytes * 2, self.values, self.covariance, self._freedom)
+        return _parameters(names, self.from_bytes * 2, self.values, self.covariance, self.freedom)
 
     @property
-    def _freedom(self) -> int:
+    def freedom(self) -> int:
+        """By how many the points outnumber what was chosen to fit them."""
         return len(self.points) - _fitted(self.from_bytes)
 
     def interval(
@@ -103,7 +101,7 @@ class Fit:
         terms = _terms(self.algorithm, ranks, nbytes, self.ranks_per_node, self.from_bytes) * self.values
         slope = terms / terms.sum()
         spread = math.sqrt(float(slope @ self.covariance @ slope) + self.misfit**2 + error**2)
-        factor = math.exp(float(stats.t.ppf((1 + CONFIDENCE) / 2, self._freedom)) * spread)
+        factor = math.exp(float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom)) * spread)
         return predicted_s / factor, predicted_s * factor
 
 
@@ -138,11 +136,8 @@ def fit_series(points: Sequence[Point], from_bytes: Sequence[float] | None = Non
     """
     points = sorted(points)
     first = points[0]
-    if len(points) < 4 or len({point.nbytes for point in points}) < 2:
-        raise InputError(
-            f"{first.series}: {len(points)} measurements of {len({point.nbytes for point in points})} sizes; a fit "
-            "needs at least 4 of at least 2 sizes"
-        )
+    if _scarce(points, _FEWEST):
+        raise InputError(f"{_counted(points)}; a fit needs at least {_FEWEST} of at least 2 sizes")
     if from_bytes is None:
         from_bytes = _classes(points)
     values, covariance, misfit, _ = _solve(_design(points, from_bytes), points, _fitted(from_bytes))
@@ -158,9 +153,32 @@ def fit_series(points: Sequence[Point], from_bytes: Sequence[float] | None = Non
     )
 
 
-def fit_all(points: Iterable[Point]) -> dict[str, Fit]:
-    """A fit for every series. Raises InputError where one has too few measurements."""
-    return {series: fit_series(its_points) for series, its_points in of_series(points).items()}
+def _scarce(points: Sequence[Point], fewest: int) -> bool:
+    return len(points) < fewest or len({point.nbytes for point in points}) < 2
+
+
+def _counted(points: Sequence[Point]) -> str:
+    sizes = len({point.nbytes for point in points})
+    return f"{points[0].series}: {len(points)} measurement{'s' * (len(points) > 1)} of {sizes} size{'s' * (sizes > 1)}"
+
+
+def fit_all(points: Iterable[Point]) -> tuple[dict[str, Fit], tuple[str, ...]]:
+    """A fit for every series that can be fitted and judged, and in words which have too few measurements for that.
+
+    Raises:
+        InputError: none has enough.
+    """
+    series = of_series(points)
+    # One more than a fit takes, because each is predicted by a fit without it.
+    few = {name: its for name, its in series.items() if _scarce(its, _FEWEST + 1)}
+    left_out = tuple(f"{_counted(its)}, too few to be fitted" for its in few.values())
+    if len(few) == len(series):
+        raise InputError(
+            f"nothing can be fitted, which takes {_FEWEST + 1} measurements of 2 sizes of one series: give runs of "
+            "many sizes (allreduce --library microbench --algorithm all --min-bytes 8 --max-bytes 64MiB); here are "
+            f"{'; '.join(map(_counted, few.values()))}"
+        )
+    return {name: fit_series(its) for name, its in series.items() if name not in few}, left_out
 
 
 def fit_together(points: Sequence[Point]) -> list[Parameter] | None:
@@ -311,83 +329,3 @@ def _misfit(residuals: Floats, errors: Floats, part: float) -> float:
     if excess(floor) <= 0:
         return floor
     return float(optimize.brentq(excess, floor, top, rtol=1e-6)) if excess(top) < 0 else top
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A measured point beside its prediction, times in seconds."""
-
-    point: Point
-    predicted_s: float
-    low_s: float
-    high_s: float
-
-    @property
-    def inside(self) -> bool:
-        """Whether the measured median lies in the prediction's interval."""
-        return self.low_s <= self.point.median_s <= self.high_s
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How many measured medians lie inside the interval predicted for them.
-
-    Attributes:
-        p_value: probability that so few or fewer do, if the intervals held as often as they say.
-    """
-
-    judged: tuple[Judged, ...]
-    p_value: float
-
-    @property
-    def inside(self) -> int:
-        """Number of points inside."""
-        return sum(each.inside for each in self.judged)
-
-    @property
-    def factor(self) -> float:
-        """Upper end of an interval over the prediction, the median of all."""
-        return statistics.median(each.high_s / each.predicted_s for each in self.judged)
-
-    @property
-    def reproduced(self) -> bool:
-        """Whether the intervals hold, at 1 %, and are narrow enough for that to say something."""
-        return self.p_value >= 0.01 and self.factor <= WIDEST
-
-
-def judge(fits: dict[str, Fit], points: Iterable[Point]) -> Agreement:
-    """Holds the simulator with ``fits`` against ``points`` that were not used for them; the order does not matter.
-
-    Raises:
-        InputError: no point belongs to a fitted series.
-    """
-    return _agreement(
-        [_judged(fits[point.series], point) for point in sorted(points) if point.series in fits]
-    )
-
-
-def cross_validate(fits: dict[str, Fit]) -> Agreement:
-    """Like `judge` with the points that were fitted: each is predicted by a fit without it, classes kept."""
-    judged = []
-    for fit in fits.values():
-        for number, point in enumerate(fit.points):
-            others = [*fit.points[:number], *fit.points[number + 1 :]]
-            if len({other.nbytes for other in others}) > 1 and len(others) > max(3, _fitted(fit.from_bytes)):
-                judged.append(_judged(fit_series(others, fit.from_bytes), point))
-    return _agreement(judged)
-
-
-def _judged(fit: Fit, point: Point) -> Judged:
-    fit = replace(fit, ranks_per_node=point.ranks_per_node)
-    predicted = simulate(fit.machine, point.algorithm, point.ranks, point.nbytes).time_s
-    return Judged(point, predicted, *fit.interval(predicted, point.ranks, point.nbytes, point.error))
-
-
-def _agreement(judged: list[Judged]) -> Agreement:
-    from scipy import stats
-
-    if not judged:
-        raise InputError("no measured all-reduce can be judged: none belongs to a fitted series")
-    inside = sum(each.inside for each in judged)
-    chance = stats.binomtest(inside, len(judged), CONFIDENCE, alternative="less").pvalue
-    return Agreement(tuple(judged), float(chance))

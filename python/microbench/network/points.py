@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from microbench.collective import OPERATIONS, PLACES
 from microbench.errors import InputError
-from microbench.figures import measured
+from microbench.figures import measured, one_line
 from microbench.network.algorithms import ALGORITHMS, possible
 from microbench.network.noise import NoiseProfile, profile_of_samples
 from microbench.problem import ITEM_BYTES, PRECISIONS
+from microbench.sources import device_name
 
 if TYPE_CHECKING:
     from microbench.figures import Row
-    from microbench.store import Run
+    from microbench.store import Run, RunInfo
+
+# What a series is not named by.
+_USUAL = {"precision": "fp32", "op": OPERATIONS[0], "place": PLACES[0]}
 
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """One measured all-reduce: median in seconds; ``error`` is the standard error of its logarithm, 0 if unknown."""
+    """One measured all-reduce: median in seconds; ``error`` is the standard error of its logarithm, 0 if unknown.
+
+    ``series`` is what one line may be fitted to: the algorithm, with element type, operation and place where they
+    are not fp32, sum and out_of_place. It has the same name in all runs.
+    """
 
     series: str
     algorithm: str
@@ -46,9 +55,6 @@ class Points:
 def read_points(runs: Sequence[Run]) -> Points:
     """The measured, lossless, blocking all-reduces of runs whose algorithm is known.
 
-    A series is what one line may be fitted to: one algorithm, with element type, operation and place where the runs
-    have several of these.
-
     Raises:
         InputError: a record of a run cannot be read, or there is nothing that the model can use.
     """
@@ -69,11 +75,9 @@ def read_points(runs: Sequence[Run]) -> Points:
             f"{', '.join(str(run.folder) for run in runs)}: no measured all-reduce of a known "
             f"algorithm{why}: measure some with allreduce --library microbench --algorithm all"
         )
-    factors = [_factors(record) for record, _ in usable]
-    varying = [place for place, values in enumerate(zip(*factors, strict=True)) if len(set(values)) > 1]
     points = [
         Point(
-            " ".join([record.algorithm, *(factor[place] for place in varying)]),
+            _series(record),
             record.algorithm,
             int(record.problem["ranks"]),
             int(record.problem["elements"]) * _item_bytes(record),
@@ -81,9 +85,51 @@ def read_points(runs: Sequence[Run]) -> Points:
             record.median_s or 0.0,
             _error(record),
         )
-        for (record, hosts), factor in zip(usable, factors, strict=True)
+        for record, hosts in usable
     ]
     return Points(tuple(sorted(points)), tuple(sorted(left_out)))
+
+
+class _Setting(NamedTuple):
+    """What must be the same for times to be of one network, and to be the same times of it."""
+
+    start: str
+    mpi_library: str
+    hosts: str
+    processor: str
+
+    @classmethod
+    def of(cls, info: RunInfo) -> _Setting:
+        mpi = info.environment.get("mpi", {})
+        counts = [len(host["ranks"]) for host in mpi.get("hosts", ())]
+        hosts = "one" if len(counts) < 2 else f"several, {_span(counts)} ranks each"
+        return cls(str(info.options.get("start", "")), str(mpi.get("library", "")), hosts, device_name(info))
+
+
+def _span(counts: Sequence[int]) -> str:
+    few, many = min(counts), max(counts)
+    return str(few) if few == many else f"{few} to {many}"
+
+
+def require_one_setting(runs: Sequence[Run]) -> None:
+    """Window and barrier times, two MPI libraries, or one host and several, are not on one line.
+
+    Raises:
+        InputError: two runs of all-reduces differ in how times were taken or in the network.
+    """
+    first, *others = [run for run in runs if run.info.kernel == "allreduce"] or runs
+    setting = _Setting.of(first.info)
+    for run in others:
+        differing = [
+            f"{name.replace('_', ' ')}: {a or 'unknown'} against {b or 'unknown'}"
+            for name, a, b in zip(setting._fields, setting, _Setting.of(run.info), strict=True)
+            if a != b
+        ]
+        if differing:
+            raise InputError(
+                f"{first.folder} and {run.folder} cannot be fitted or judged together (other "
+                f"{one_line('; '.join(differing))}): give runs that agree in this"
+            )
 
 
 def noise_of_run(run: Run) -> NoiseProfile:
@@ -124,8 +170,10 @@ def _item_bytes(record: Row) -> int:
     return ITEM_BYTES.get(precision.storage if precision else record.precision, 0)
 
 
-def _factors(record: Row) -> tuple[str, ...]:
-    return (record.precision, str(record.problem.get("op", "")), str(record.problem.get("place", "")))
+def _series(record: Row) -> str:
+    factors = {"precision": record.precision, **record.problem}
+    unusual = [str(factors[name]) for name, usual in _USUAL.items() if factors.get(name, usual) != usual]
+    return " ".join([record.algorithm, *unusual])
 
 
 def _error(record: Row) -> float:

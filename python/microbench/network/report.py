@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from microbench.figures import number_text, percent_text, time_text, wrapped
-from microbench.network.fit import CONFIDENCE, WIDEST, Agreement, Fit, Parameter
+from microbench.network.fit import CONFIDENCE, Fit, Parameter
+from microbench.network.judging import WIDEST, Agreement
 from microbench.network.landscape import Forecast, NoiseCost, fastest_of, ranges
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ _LEVEL = f"{100 * CONFIDENCE:g} %"
 
 
 def _short(label: str) -> str:
+    """The name of a series in lines narrow enough for six columns of them."""
     name, _, rest = label.partition(" ")
-    return f"{_SHORT.get(name, name)} {rest}".strip()
+    return textwrap.fill(f"{_SHORT.get(name, name)} {rest}".strip(), 12, break_long_words=False)
 
 
 def bytes_text(nbytes: float) -> str:
@@ -73,7 +75,8 @@ def fit_text(fits: dict[str, Fit], together: list[Parameter] | None, agreement: 
     headings = ("fitted", "from", "alpha us", _LEVEL, "beta ns/B", _LEVEL, "misfit", "points")
     parts = [
         paragraph(
-            f"Parameters with {_LEVEL} intervals (Huber regression of log times, Student's t). alpha is L + 2 o of "
+            f"Parameters with {_LEVEL} intervals (Huber regression of log times, Student's t), of fp32 sums out of "
+            "place where nothing else is named. alpha is L + 2 o of "
             "LogGP: all-reduce timings show only this sum, and nothing of g, as sends wait for receives. beta is "
             "G and the time to add what was received, of which an algorithm alone shows only the sum. Misfit: the "
             "factor by which measured times typically miss the line beyond the error of measurement."
