@@ -141,7 +141,7 @@ def test_every_algorithm_of_the_classic_interface_has_its_name(
     fake: FakeCuda, pass_: str, names: tuple[str, ...]
 ) -> None:
     offered = algorithms(fake, conv_case(pass_=pass_))
-    assert [name for name in offered if not name.startswith("engine_")] == list(names)
+    assert [name for name in offered if not name.startswith("engine_")] == [*names, "find"]
 
 
 @pytest.mark.parametrize(
@@ -250,6 +250,69 @@ def test_auto_is_the_first_recommended_engine_that_can_be_had(fake: FakeCuda) ->
     assert chosen("fp32", NO_LIMIT) == "engine_0"
     with pytest.raises(fake.module.WorkspaceExceeded, match="needs 4102 bytes"):
         opened(fake, conv_case("tf32"), 4101)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "limit", "chosen"),
+    [
+        ("heuristic_a", NO_LIMIT, "engine_1_k2=5_k13=1"),
+        ("heuristic_a", 4101, "engine_0"),
+        ("heuristic_b", NO_LIMIT, "engine_2"),
+        ("heuristic_b", 1 << 19, "engine_1_k2=5_k13=1"),
+        ("heuristic_fallback", NO_LIMIT, "engine_0"),
+    ],
+)
+def test_a_heuristic_picks_the_first_of_its_own_that_can_be_had(
+    fake: FakeCuda, algorithm: str, limit: int, chosen: str
+) -> None:
+    case = conv_case("fp16", algorithm=algorithm)
+    assert opened(fake, case, limit).implementation.split(":")[0].split(",")[0] == chosen
+    # Offered to who names it, since the places of all configurations say the same.
+    assert algorithm in algorithms(fake, case)
+    assert algorithm not in algorithms(fake, conv_case("fp16"))
+    assert_right(fake, case)
+
+
+def test_heuristics_that_know_nothing_pick_nothing(fake: FakeCuda) -> None:
+    grouped = conv_case("fp16", algorithm="heuristic_b", problem=dataclasses.replace(SMALL, groups=2))
+    with pytest.raises(fake.module.Unsupported, match="recommend none"):
+        opened(fake, grouped)
+
+
+@pytest.mark.parametrize(
+    ("pass_", "needed", "picked", "given", "count", "smallest"),
+    [
+        ("forward", 7000, "winograd_nonfused", 7000, 8, "implicit_gemm"),
+        ("backward_data", 5000, "winograd_nonfused", 5000, 6, "algo_0"),
+        ("backward_weights", 5000, "winograd_nonfused", 6000, 6, "algo_0"),
+    ],
+)
+def test_find_is_the_fastest_that_cudnn_finds_within_the_limit(
+    fake: FakeCuda, pass_: str, needed: int, picked: str, given: int, count: int, smallest: str
+) -> None:
+    case = conv_case("fp16", pass_, algorithm="find")
+    log(fake)
+    session = opened(fake, case)
+    assert session.workspace_bytes == needed
+    assert (
+        session.implementation == f"classic find: {picked}, tensor_op_math, deterministic, find 1 of {count}"
+    )
+    assert opened(fake, case, 1999).workspace_bytes == 1000
+    assert log(fake) == [f"find in {given} bytes", "find in 1000 bytes"]
+    assert opened(fake, case, 0).implementation.startswith(f"classic find: {smallest},")
+    assert_right(fake, case)
+
+
+def test_find_in_fp32_leaves_tensor_cores_alone(fake: FakeCuda) -> None:
+    log(fake)
+    session = opened(fake, conv_case(algorithm="find"))
+    assert session.implementation == "classic find: winograd_nonfused, fma_math, deterministic, find 2 of 9"
+    session.measure(1)
+    assert log(fake)[1:] == ["convolve algorithm 7 math 3"]
+    assert (
+        ", tensor_op_math_allow_conversion"
+        in opened(fake, conv_case("tf32", algorithm="find")).implementation
+    )
 
 
 @pytest.mark.parametrize(

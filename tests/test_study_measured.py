@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -29,6 +30,7 @@ from microbench.store import Run, RunWriter
 from microbench.study import load, measure
 from microbench.study.divisions import outcomes
 from microbench.study.layers import parts_of
+from microbench.study.regret import regrets
 from records import make_info, make_record
 from test_conv import assert_right, module_of, problems, refusals, request, workspace_refusals
 
@@ -182,10 +184,13 @@ class FakeRunner:
 
     def __init__(self) -> None:
         self.cache_bytes = 0
+        self.limit = math.inf
+        self.probe_s = 0
         self.now = datetime(2025, 1, 1, tzinfo=timezone.utc)
         self.sweeps: list[tuple[str, Options, list[Item]]] = []
         self.left: dict[str, list[Item]] = {}
         self.stop_at: str | None = None  # the stage that is interrupted at its second record
+        self.names = list(TIMES)  # in the library's order
 
     def sweep(self, options: Options, output: Path, *, items: Sequence[Item] | None, **_: Any) -> Run:
         if (output / "run.json").exists():
@@ -195,16 +200,22 @@ class FakeRunner:
             return Run.load(output)
         if items is None:
             libraries = options.library or ("onednn",)
-            names = list(TIMES)
+            names = self.names
             items = plan.build(
                 options, plan.problems(options), libraries, str, lambda *given: [names] * len(given[-1])
             )
         assert [item.index for item in items] == list(range(len(items)))
         self.sweeps.append((output.name, options, list(items)))
+        if options.time_budget is not None and options.time_budget < self.probe_s:
+            raise InputError(
+                f"--time-budget {options.time_budget:g}: no problem fits; the shortest takes about {self.probe_s} s"
+            )
+        self.limit = math.inf if options.workspace_limit is None else options.workspace_limit
         info = make_info(
             kernel="conv",
             seed=7,
             planned_records=len(items),
+            options={"workspace_limit": options.workspace_limit},
             plan={"last_level_cache_bytes": self.cache_bytes},
         )
         with RunWriter.create(output, info) as writer:
@@ -221,6 +232,8 @@ class FakeRunner:
 
     def record(self, item: Item) -> Any:
         size = int(item.problem["n"])
+        if (choices := CHOICES.get(item.algorithm)) is not None:
+            return self.choice(item, choices, size)
         parts = parts_of(item.algorithm) if "@" in item.algorithm else [(1, item.algorithm, size)]
         time = sum(count * images * TIMES[algorithm] for count, algorithm, images in parts) * 1e-6
         began = self.now
@@ -241,6 +254,28 @@ class FakeRunner:
             measuring_s=1.0,
             started_at=began.isoformat(timespec="milliseconds"),
         )
+
+    def choice(self, item: Item, choices: tuple[str, ...], size: int) -> Any:
+        """What is picked within the limit, which costs what the algorithm does."""
+        fitting = [name for name in choices if WORKSPACES[name] * size <= self.limit]
+        if fitting:
+            return msgspec.structs.replace(
+                self.record(dataclasses.replace(item, algorithm=fitting[0])), algorithm=item.algorithm
+            )
+        status = "workspace_exceeded" if choices else "unsupported"
+        return msgspec.structs.replace(
+            self.record(dataclasses.replace(item, algorithm="plain")),
+            algorithm=item.algorithm, status=status, reason="no", median_s=None, workspace_bytes=None,
+        )  # fmt: skip
+
+
+# What the fake's choices would take, in turn.
+CHOICES = {
+    "heuristic_a": ("slow", "quick", "plain"),
+    "heuristic_b": (),
+    "heuristic_fallback": ("plain",),
+    "find": ("quick",),
+}
 
 
 @pytest.fixture
@@ -312,6 +347,81 @@ def test_libraries_that_cannot_divide_a_batch_are_predicted_only(tmp_path: Path,
     assert not any("@" in item.algorithm for item in fake.sweeps[1][2])
 
 
+def test_the_choices_of_a_library_are_measured_under_each_limit_they_do_not_fit(
+    tmp_path: Path, fake: FakeRunner
+) -> None:
+    limits = (20_000, 16_000, 100)
+    measured(tmp_path / "study", options={"library": "cudnn"}, limits=limits)
+    stages = {
+        name: (options.workspace_limit, [item.algorithm for item in items])
+        for name, options, items in fake.sweeps
+        if name not in ("probe", "kernels")
+    }
+    # On 16 images: slow takes 32000 bytes, quick 16000, plain 160.
+    assert stages == {
+        "none": (None, ["heuristic_a", "heuristic_b", "heuristic_fallback", "find"]),
+        "20000": (19_999, ["heuristic_a"]),
+        "16000": (15_999, ["heuristic_a", "find"]),
+        "100": (99, ["heuristic_a", "heuristic_fallback"]),
+    }
+    assert all(item.problem["n"] == 16 for _, _, items in fake.sweeps[2:] for item in items)
+    known, unknown = regrets(load(tmp_path / "study"), (*limits, math.inf))
+    times = {(one.chooser, one.limit_bytes): one.pick.time_s / 16e-6 for one in known}
+    assert times == pytest.approx(
+        {
+            ("heuristic_a", math.inf): 20, ("heuristic_fallback", math.inf): 8, ("find", math.inf): 1,
+            ("heuristic_a", 20_000): 1, ("heuristic_fallback", 20_000): 8, ("find", 20_000): 1,
+            ("heuristic_a", 16_000): 8, ("heuristic_fallback", 16_000): 8,
+        }
+    )  # fmt: skip
+    assert unknown == []
+
+
+def test_what_may_be_picked_first_is_measured_on_the_whole_batch(
+    tmp_path: Path, fake: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the library's order slow comes before what fits any limit, though it does not pay.
+    fake.names = ["quick", "slow", "plain"]
+    monkeypatch.setitem(WORKSPACES, "slow", 500)
+    measured(tmp_path / "study", limits=(40_000, 20_000))
+    assert [(item.algorithm, item.problem["n"]) for item in fake.sweeps[1][2]] == [
+        ("quick", 4), ("quick", 8), ("quick", 16),
+    ]  # fmt: skip
+    fake.sweeps.clear()
+    measured(tmp_path / "tight", limits=(20_000, 12_000))
+    assert ("slow", 16) in {(item.algorithm, item.problem["n"]) for item in fake.sweeps[1][2]}
+    assert ("slow", 8) not in {(item.algorithm, item.problem["n"]) for item in fake.sweeps[1][2]}
+    known, unknown = regrets(load(tmp_path / "tight"), (20_000, 12_000, math.inf))
+    assert {(one.limit_bytes, one.pick.algorithm) for one in known} == {
+        (20_000, "quick"), (12_000, "slow"), (math.inf, "quick"),
+    }  # fmt: skip
+    assert unknown == []
+
+
+def test_a_study_is_not_measured_into_a_run(
+    tmp_path: Path, fake: FakeRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunWriter.create(tmp_path / "run", make_info(kernel="conv")):
+        pass
+    for option in ("--measure", "--resume"):
+        if option == "--resume":
+            (tmp_path / "run" / "study.json").write_text(
+                msgspec.json.encode(measure.Plan(Options.of({"kernel": "conv"}))).decode()
+            )
+        assert main(["study", str(tmp_path / "run"), option]) == 2
+        assert "holds a run, which is no study" in capsys.readouterr().err
+    assert fake.sweeps == []
+
+
+def test_a_time_budget_too_small_for_the_probe_says_what_the_study_needs(
+    tmp_path: Path, fake: FakeRunner
+) -> None:
+    fake.probe_s = 3
+    with pytest.raises(InputError, match="--time-budget 12: no layer fits; the shortest takes about 60 s"):
+        measured(tmp_path / "study", options={"time_budget": 12.0})
+    assert not (tmp_path / "study").exists()
+
+
 def test_a_study_goes_on_where_it_stopped(tmp_path: Path, fake: FakeRunner) -> None:
     measured(tmp_path / "study")
     with pytest.raises(InputError, match="holds a study already"):
@@ -319,8 +429,11 @@ def test_a_study_goes_on_where_it_stopped(tmp_path: Path, fake: FakeRunner) -> N
     before = len(fake.sweeps)
     measured(tmp_path / "study", resume=True)
     assert len(fake.sweeps) == before
+    assert load(tmp_path / "study").unfinished == ()
     (tmp_path / "study" / "divisions" / "run.json").unlink()
     (tmp_path / "study" / "divisions" / "records.jsonl").unlink()
+    (said,) = load(tmp_path / "study").unfinished
+    assert said.endswith(f"none is measured yet: go on with study {tmp_path / 'study'} --resume.")
     measured(tmp_path / "study", resume=True)
     assert [name for name, _, _ in fake.sweeps[before:]] == ["divisions"]
     assert [item.problem for item in fake.sweeps[-1][2]] == [item.problem for item in fake.sweeps[2][2]]
@@ -369,7 +482,7 @@ def test_nothing_is_left_of_a_study_that_could_not_start(tmp_path: Path) -> None
     module_of("microbench")
     with pytest.raises(InputError, match="graph"):
         measured(tmp_path / "study", options={"mode": "graph", "backend": "cpu"})
-    assert not list((tmp_path / "study").iterdir())
+    assert not (tmp_path / "study").exists()
 
 
 PROBLEM = "w=9,h=9,c=4,n=5,k=4,filter_w=3,filter_h=3,pad_w=1,pad_h=1,stride_w=1,stride_h=1"

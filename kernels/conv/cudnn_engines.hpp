@@ -269,12 +269,24 @@ class Graph {
   BackendDescriptor input_, weights_, output_, convolution_, operation_, graph_;
 };
 
+// A heuristic; `pick` is the algorithm's name that stands for its choice.
 struct Mode {
   const char* name;
+  const char* pick;
   cudnnBackendHeurMode_t mode;
 };
-inline constexpr std::array<Mode, 3> kModes{
-    {{"A", CUDNN_HEUR_MODE_A}, {"B", CUDNN_HEUR_MODE_B}, {"fallback", CUDNN_HEUR_MODE_FALLBACK}}};
+inline constexpr std::array<Mode, 3> kModes{{{"A", "heuristic_a", CUDNN_HEUR_MODE_A},
+                                             {"B", "heuristic_b", CUDNN_HEUR_MODE_B},
+                                             {"fallback", "heuristic_fallback", CUDNN_HEUR_MODE_FALLBACK}}};
+
+// The heuristics that the algorithm leaves the choice to, in turn; none where it names an engine.
+inline std::vector<cudnnBackendHeurMode_t> choosers(const std::string& algorithm) {
+  if (algorithm == "auto") return {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
+  for (const Mode& each : kModes) {
+    if (algorithm == each.pick) return {each.mode};
+  }
+  return {};
+}
 
 // Which heuristics recommend the configuration, and in which place.
 inline std::string marks(const Graph& graph, const std::string& name) {

@@ -43,17 +43,18 @@ struct Plan {
   }
 };
 
-// The plan that the request names, or for "auto" the first one that the heuristics recommend and that can be
+// The plan that the request names, or the first one that the heuristics it names recommend and that can be
 // had within the workspace's limit.
 Plan choose(cudnnHandle_t handle, const Graph& graph, const Request& request) {
-  if (request.algorithm != "auto") {
+  const std::vector<cudnnBackendHeurMode_t> modes = choosers(request.algorithm);
+  if (modes.empty()) {
     Plan plan(handle, graph, Configuration::of_name(request.algorithm), request.precision);
     cuda::within(request.workspace_limit, plan.workspace_bytes);
     return plan;
   }
   std::string refusals;
   std::optional<std::int64_t> smallest;
-  for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
+  for (const cudnnBackendHeurMode_t mode : modes) {
     for (Configuration& configuration : graph.recommended(mode)) {
       try {
         Plan plan(handle, graph, std::move(configuration), request.precision);
@@ -143,6 +144,7 @@ std::vector<std::string> graph_algorithms(const Request& request) {
     for (const Configuration& configuration : graph.recommended(mode.mode)) offer(configuration);
   }
   for (std::int64_t engine = 0; engine < graph.engines(); ++engine) offer({engine, {}});
+  if (request.algorithm != "auto" && !choosers(request.algorithm).empty()) names.push_back(request.algorithm);
   return names;
 }
 

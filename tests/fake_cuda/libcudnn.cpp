@@ -119,6 +119,44 @@ cudnnStatus_t rank(int requested, int* returned, Performance* all) {
   return CUDNN_STATUS_SUCCESS;
 }
 
+// What Find says: first what tensor cores would do, then the algorithms with the most workspace first; those
+// that are not supported, or need more than there is, last. Writes to the result and to all of the workspace.
+template <typename Performance, typename Algorithm>
+cudnnStatus_t find(bool forward, const fake::Tensor& w, const cudnnConvolutionStruct* convolution,
+                   std::size_t result_bytes, void* result, int requested, int* returned, Performance* all,
+                   void* workspace, std::size_t workspace_bytes) {
+  std::memset(result, 0xCD, result_bytes);
+  if (workspace_bytes > 0) std::memset(workspace, 0xCD, workspace_bytes);
+  std::vector<Performance> found;
+  for (int algorithm = forward ? kWinogradNonfused : kWinogradNonfused - 2; algorithm >= 0; --algorithm) {
+    Performance each{};
+    each.algo = static_cast<Algorithm>(algorithm);
+    each.status = supported(algorithm, forward, w, convolution, &each.memory);
+    if (each.status == CUDNN_STATUS_SUCCESS && each.memory > workspace_bytes) {
+      each.status = CUDNN_STATUS_ALLOC_FAILED;
+    }
+    each.determinism = CUDNN_DETERMINISTIC;
+    each.mathType = convolution->math;
+    found.push_back(each);
+  }
+  std::stable_partition(found.begin(), found.end(),
+                        [](const Performance& each) { return each.status == CUDNN_STATUS_SUCCESS; });
+  if (w.type == CUDNN_DATA_FLOAT) {
+    Performance tensor_cores{};
+    tensor_cores.algo = static_cast<Algorithm>(0);
+    tensor_cores.mathType = CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION;
+    found.insert(found.begin(), tensor_cores);
+  }
+  *returned = std::min(requested, static_cast<int>(found.size()));
+  std::copy_n(found.begin(), *returned, all);
+  note("find in " + std::to_string(workspace_bytes) + " bytes");
+  return CUDNN_STATUS_SUCCESS;
+}
+
+std::size_t bytes_of(const fake::Tensor& tensor) {
+  return static_cast<std::size_t>(tensor.elements() * fake::bytes_of(tensor.type));
+}
+
 }  // namespace
 
 extern "C" {
@@ -243,6 +281,34 @@ cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnnHandle_t, const
                                                             const cudnnFilterDescriptor_t, const int, int*,
                                                             cudnnConvolutionBwdFilterAlgoPerf_t*) {
   return refuse(CUDNN_STATUS_NOT_SUPPORTED, "the heuristic does not know this convolution");
+}
+
+cudnnStatus_t cudnnFindConvolutionForwardAlgorithmEx(
+    cudnnHandle_t, const cudnnTensorDescriptor_t, const void*, const cudnnFilterDescriptor_t w, const void*,
+    const cudnnConvolutionDescriptor_t convolution, const cudnnTensorDescriptor_t y, void* y_data,
+    const int requested, int* returned, cudnnConvolutionFwdAlgoPerf_t* all, void* workspace,
+    size_t workspace_bytes) {
+  return find<cudnnConvolutionFwdAlgoPerf_t, cudnnConvolutionFwdAlgo_t>(
+      true, w->tensor, convolution, bytes_of(tensor_of(y)), y_data, requested, returned, all, workspace,
+      workspace_bytes);
+}
+cudnnStatus_t cudnnFindConvolutionBackwardDataAlgorithmEx(
+    cudnnHandle_t, const cudnnFilterDescriptor_t w, const void*, const cudnnTensorDescriptor_t, const void*,
+    const cudnnConvolutionDescriptor_t convolution, const cudnnTensorDescriptor_t x, void* x_data,
+    const int requested, int* returned, cudnnConvolutionBwdDataAlgoPerf_t* all, void* workspace,
+    size_t workspace_bytes) {
+  return find<cudnnConvolutionBwdDataAlgoPerf_t, cudnnConvolutionBwdDataAlgo_t>(
+      false, w->tensor, convolution, bytes_of(tensor_of(x)), x_data, requested, returned, all, workspace,
+      workspace_bytes);
+}
+cudnnStatus_t cudnnFindConvolutionBackwardFilterAlgorithmEx(
+    cudnnHandle_t, const cudnnTensorDescriptor_t, const void*, const cudnnTensorDescriptor_t, const void*,
+    const cudnnConvolutionDescriptor_t convolution, const cudnnFilterDescriptor_t w, void* w_data,
+    const int requested, int* returned, cudnnConvolutionBwdFilterAlgoPerf_t* all, void* workspace,
+    size_t workspace_bytes) {
+  return find<cudnnConvolutionBwdFilterAlgoPerf_t, cudnnConvolutionBwdFilterAlgo_t>(
+      false, w->tensor, convolution, bytes_of(w->tensor), w_data, requested, returned, all, workspace,
+      workspace_bytes);
 }
 
 cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void* alpha,

@@ -16,6 +16,7 @@ _OPTIONS = (
     "layout",
     "backend",
     "threads",
+    "pin",
     "mode",
     "max_time",
     "time_budget",
@@ -81,9 +82,11 @@ def add(commands: Any) -> None:
     for name in ("problems", "backend", "mode"):
         measuring.add_argument(f"--{name}", metavar="X", help="as for conv")
     measuring.add_argument("--problem", action="append", metavar="k=v,...", help="as for conv")
-    for name in ("where", "pass", "precision", "library", "layout"):
+    measuring.add_argument("--pass", nargs="+", metavar="X", help="as for conv (default: forward)")
+    for name in ("where", "precision", "library", "layout"):
         measuring.add_argument(f"--{name}", nargs="+", metavar="X", help="as for conv")
     measuring.add_argument("--threads", type=int, metavar="N", help="as for conv")
+    measuring.add_argument("--no-pin", dest="pin", action="store_false", default=None, help="as for conv")
     measuring.add_argument(
         "--max-time", type=float, metavar="S", help="of sampling, but 8 samples (default: 1)"
     )
@@ -94,6 +97,7 @@ def run(given: dict[str, Any], command: list[str]) -> int:
     import sys
 
     from microbench import study
+    from microbench.errors import InputError
     from microbench.study import export, plots
     from microbench.study.measure import Interrupted
     from microbench.study.section import DEFAULT_LIMITS, text
@@ -111,13 +115,15 @@ def run(given: dict[str, Any], command: list[str]) -> int:
             return 1
     found = study.load(given["folder"])
     if not found.points:
-        raise _nothing_to_study(given["folder"])
+        raise InputError(found.unfinished[0]) if found.unfinished else _nothing_to_study(given["folder"])
     question = study.Question(
         limits, given["max_error"], given["policy"], tuple(given["total_workspace"]), given["dominated"]
     )
     print(text(study.section_of(found, question)))
     if given["plots"]:
-        for path in plots.write(found, given["plots"], limits, given["policy"], given["plot_format"]):
+        for path in plots.write(
+            found, given["plots"], limits, given["policy"], given["plot_format"], given["max_error"]
+        ):
             print(path)
     if given["export"]:
         totals = given["total_workspace"]
@@ -151,14 +157,16 @@ def _check(given: dict[str, Any]) -> None:
     if not (given["measure"] or given["resume"]):
         for name in (*_OPTIONS, *_PLAN):
             if given[name] is not None:
-                option = name.replace("_", "-")
                 raise InputError(
-                    f"--{option}: says what is measured: give it with --measure, or leave it out"
+                    f"--{_option(name)}: says what is measured: give it with --measure, or leave it out"
                 )
     for name in ("batch", "rounds", "sizes"):
         values = given[name] if isinstance(given[name], list) else [given[name]]
         if any(value is not None and value < 1 for value in values):
             raise InputError(f"--{name}: must be at least 1")
+    for name in ("limits", "total_workspace"):
+        if any(size < 1 for size in given[name] or ()):
+            raise InputError(f"--{_option(name)}: must be at least 1 byte")
     if given["export"]:
         if len(given["total_workspace"]) > 1:
             raise InputError("--export: give one --total-workspace to choose configurations for")
@@ -169,9 +177,14 @@ def _check(given: dict[str, Any]) -> None:
             raise InputError("--plots needs matplotlib: pip install 'microbench[report]'")
 
 
+def _option(name: str) -> str:
+    return {"pin": "no-pin"}.get(name, name.replace("_", "-"))
+
+
 def _check_destination(option: str, name: str, *, folder: bool) -> None:
     """Whether a file, or files in a folder that may have to be made, can be written there."""
     import os
+    import tempfile
     from pathlib import Path
 
     from microbench.errors import InputError
@@ -187,7 +200,14 @@ def _check_destination(option: str, name: str, *, folder: bool) -> None:
         there = path.parent
     if not there.exists():
         raise InputError(f"{option} {path}: there is no folder {there}: make it or choose another file")
-    if (there != path and not there.is_dir()) or not os.access(there, os.W_OK):
+    writable = os.access(there, os.W_OK) and (there == path or there.is_dir())
+    if writable and there.is_dir():
+        try:  # permissions do not say that of every file system
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError:
+            writable = False
+    if not writable:
         raise InputError(f"{option} {path}: cannot be written in {there}: choose another {other}")
 
 
@@ -240,9 +260,9 @@ def _measure(given: dict[str, Any], command: list[str]) -> tuple[int, ...]:
         now = msgspec.to_builtins(Options.of({"kernel": "conv", **named})) | of_plan
         for name in (*named, *of_plan):
             if msgspec.to_builtins(now[name]) != msgspec.to_builtins(before[name]):
-                option = name.replace("_", "-")
                 raise InputError(
-                    f"{given['folder']}: was started with another --{option}: resume it with the same options, or none"
+                    f"{given['folder']}: was started with another --{_option(name)}: resume it with the same options, "
+                    "or none"
                 )
     else:
         asked = dataclasses.replace(

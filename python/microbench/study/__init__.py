@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from microbench.study.layers import Study, load
+from microbench.study.layers import Study
+from microbench.study.reading import load
 from microbench.study.section import Question, Section, section, section_of
 from microbench.study.tables import Table
 

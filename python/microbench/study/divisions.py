@@ -26,6 +26,8 @@ from microbench.study.microbatch import POLICIES, Kernels, allowed, desirable_se
 # Libraries whose kernels add to the gradient that is there (beta is 1). Of others the gradient of one micro-batch goes
 # to a buffer, which counts as workspace, and is added.
 _ACCUMULATING = ("cudnn",)
+# Libraries that can divide a batch; of others single micro-batches are measured, and divisions predicted only.
+DIVIDING = ("microbench", "onednn")
 # Workspaces are shared in whole cache lines.
 _LINE_BYTES = 64
 
@@ -158,6 +160,20 @@ def best_under(found: Iterable[Chosen], workspace_limit: float) -> Chosen | None
     """The fastest with a workspace strictly below the limit."""
     fitting = [chosen for chosen in found if chosen.workspace_bytes < workspace_limit]
     return min(fitting, key=lambda chosen: chosen.time_s, default=None)
+
+
+def to_measure(study: Study, layer: Layer, limits: Iterable[float]) -> tuple[list[Chosen], list[Chosen]]:
+    """The divisions that are the fastest under a limit and can be measured, and the undivided batches beside them."""
+    divided, undivided = options(study, layer, "all"), options(study, layer, "undivided")
+    chosen: dict[str, Chosen] = {}
+    bases: dict[str, Chosen] = {}
+    for limit in limits:
+        best, base = best_under(divided, limit), best_under(undivided, limit)
+        if best is not None and best.divided and best.library in DIVIDING:
+            chosen[best.library + best.algorithm] = best
+            if base is not None:
+                bases[base.library + base.algorithm] = base
+    return list(chosen.values()), list(bases.values())
 
 
 def _as_part(study: Study, layer: Layer, point: Point, divided: bool) -> tuple[float, int]:

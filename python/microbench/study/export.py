@@ -14,7 +14,7 @@ import msgspec
 from microbench import __version__
 from microbench.errors import InputError
 from microbench.study.divisions import Chosen, best_under, options, outcomes
-from microbench.study.layers import Study
+from microbench.study.layers import Layer, Study
 from microbench.study.networks import shares
 
 SCHEMA_VERSION = 1
@@ -34,6 +34,9 @@ def configurations(
 
     Times in seconds, sizes in bytes; workspaces are strictly below a limit, and together at most the total.
     ``algorithm`` is what ``conv --algorithm`` takes. ``measured_s`` is null where only the parts were measured.
+    ``desirable`` has for each layer all divisions that none beats in time and workspace at once, the fastest first;
+    its times are those that decide, measured or scaled as `divisions.options` says.
+    Under a total ``networks`` has the sums, one for each setting, with the layers that are missing.
     """
     measured = {(one.layer, one.library, one.algorithm): one.measured_s for one in outcomes(study)}
 
@@ -41,16 +44,11 @@ def configurations(
         whole = chosen.micro_batches[0][1].time_s if not chosen.divided else None
         layer = chosen.layer
         return {
-            "layer": study.labels[layer].get("layer", ""),
+            **_described(study, layer),
             "repeats": repeats,
-            "problem": {**dict(layer.columns), "n": chosen.batch},
-            "pass": layer.pass_,
-            "layout": layer.layout,
-            "precision": layer.precision,
-            "backend": layer.backend,
-            "threads": layer.threads,
             "workspace_limit_bytes": limit,
             "library": chosen.library,
+            "library_version": study.libraries.get(chosen.library, {}).get("version"),
             "algorithm": chosen.algorithm,
             "micro_batches": [
                 {"count": len(list(group)), "images": size, "algorithm": algorithm}
@@ -65,12 +63,30 @@ def configurations(
             else measured.get((layer, chosen.library, chosen.algorithm), whole),
         }
 
+    def desirable(layer: Layer) -> dict[str, Any]:
+        return {
+            **_described(study, layer),
+            "divisions": [
+                {
+                    "library": one.library,
+                    "algorithm": one.algorithm,
+                    "workspace_bytes": one.workspace_bytes,
+                    "time_s": one.time_s,
+                    "measured": bool(one.rounds_s) or (not one.divided and one.time_s == one.predicted_s),
+                }
+                for one in options(study, layer, policy, max_error)
+            ],
+        }
+
     entries = []
+    networks = [] if total is None else shares(study, [total], policy, max_error)
     if total is not None:
-        (shared,) = shares(study, [total], policy, max_error)
-        if shared.choices is None:
-            raise InputError(f"--total-workspace {total}: too little workspace for all layers; give more")
-        entries = [entry(chosen, None, count) for chosen, count in shared.choices]
+        for shared in networks:
+            if shared.choices is None:
+                raise InputError(
+                    f"--total-workspace {total}: too little workspace for all layers in {shared.setting}; give more"
+                )
+            entries += [entry(chosen, None, count) for chosen, count in shared.choices]
     else:
         bounds = [math.inf if limit is None else limit for limit in limits]
         for layer in study.points:
@@ -84,7 +100,33 @@ def configurations(
         "policy": policy,
         "max_error": max_error,
         "total_workspace_bytes": total,
+        "unfinished": list(study.unfinished),
+        "missing_layers": study.missing(study.points),
+        "networks": [
+            {
+                "setting": shared.setting,
+                "layers": shared.layers,
+                "missing_layers": shared.missing,
+                "time_s": shared.time_s,
+                "workspace_bytes": shared.used_bytes,
+            }
+            for shared in networks
+        ],
         "configurations": entries,
+        "desirable": [desirable(layer) for layer in study.points],
+    }
+
+
+def _described(study: Study, layer: Layer) -> dict[str, Any]:
+    return {
+        "layer": study.labels[layer].get("layer", ""),
+        "problem": {**dict(layer.columns), "n": max(study.points[layer])},
+        "pass": layer.pass_,
+        "layout": layer.layout,
+        "precision": layer.precision,
+        "backend": layer.backend,
+        "mode": layer.mode,
+        "threads": layer.threads,
     }
 
 

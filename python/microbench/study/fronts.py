@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from microbench.study.layers import Point
+from microbench.study.layers import Point, Study
 
 _Any = TypeVar("_Any")
 
@@ -38,6 +39,19 @@ def within(
         if point.workspace_bytes < workspace_limit
         and (max_error is None or (point.error is not None and point.error <= max_error))
     ]
+
+
+def accurate(study: Study, max_error: float | None) -> Study:
+    """The study without the algorithms of a larger or unknown error; as it is where there is no bound."""
+    if max_error is None:
+        return study
+    points = {
+        layer: {
+            size: tuple(kept) for size, all_ in sizes.items() if (kept := within(all_, max_error=max_error))
+        }
+        for layer, sizes in study.points.items()
+    }
+    return dataclasses.replace(study, points={layer: sizes for layer, sizes in points.items() if sizes})
 
 
 def front(points: Iterable[Point]) -> list[Point]:

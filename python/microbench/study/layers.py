@@ -1,6 +1,6 @@
-"""Stored runs as the study sees them: for each layer and batch size the algorithms measured.
+"""What the study sees of stored runs: for each layer and batch size the algorithms measured.
 
-Reads stores only. A layer is a convolution without its batch size, in one pass, layout and precision on one device.
+A layer is a convolution without its batch size, in one pass, layout and precision on one device.
 """
 
 from __future__ import annotations
@@ -8,31 +8,46 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from microbench.errors import InputError
 from microbench.figures import measured, problem_title
 from microbench.problem import ITEM_BYTES, PRECISIONS, Scalar
 from microbench.record import Record
-from microbench.store import RUN_FILE, Run
+from microbench.store import Run
 
 DIVISION = "microbatch:"
 """How the names of divided batches begin: ``microbatch:3*winograd_4x4@64,im2col@10``."""
 
-KERNELS, DIVISIONS, FILLS = "kernels", "divisions", "fills"
-"""The folders of a study's runs; ``fills`` holds several."""
+PROBE, KERNELS, PICKS, DIVISIONS, FILLS = "probe", "kernels", "picks", "divisions", "fills"
+"""The folders of a study's runs; ``picks`` and ``fills`` hold several."""
+STUDY_FILE = "study.json"
+"""What a study was asked for."""
+TABLE_FILE = "probe.csv"
+"""All its layers, with the smallest micro-batch."""
 
+# Algorithms that stand for a choice of the library's, by how their names begin.
+_CHOICES = ("auto", "heuristic", "find")
+# Where a heuristic ranks what a library ran, as the record's ``implementation`` says it.
+_PLACE = re.compile(r"heuristic (\S+) (\d+) of \d+")
 _PART = re.compile(r"(?:(?P<count>\d+)\*)?(?P<algorithm>.+)@(?P<size>\d+)")
+
+
+Columns = tuple[tuple[str, Scalar], ...]
+"""A problem's columns but its batch."""
+
+
+def columns_of(problem: Mapping[str, Scalar]) -> Columns:
+    """Those of a problem."""
+    return tuple((name, value) for name, value in problem.items() if name != "n")
 
 
 @dataclass(frozen=True)
 class Layer:
     """What is computed, apart from the number of images; ``columns`` are the problem's others."""
 
-    columns: tuple[tuple[str, Scalar], ...]
+    columns: Columns
     pass_: str
     layout: str
     precision: str
@@ -43,9 +58,8 @@ class Layer:
     @classmethod
     def of(cls, record: Record) -> Layer:
         """That of a record."""
-        columns = tuple((name, value) for name, value in record.problem.items() if name != "n")
         return cls(
-            columns,
+            columns_of(record.problem),
             record.pass_,
             record.layout,
             record.precision,
@@ -60,6 +74,10 @@ class Layer:
         if batch is None:
             text = text.removeprefix("n1 ")
         return text if self.precision == "fp32" else f"{text} {self.precision}"
+
+    def setting(self) -> tuple[str, ...]:
+        """How the layer was computed: what may not be mixed in one sum."""
+        return self.precision, self.layout, self.backend, self.mode, f"{self.threads} threads"
 
     def weight_bytes(self) -> int:
         """Bytes of the filters' gradient, as the pass writes it."""
@@ -76,7 +94,8 @@ class Point:
     ``error`` is the Frobenius-relative error against float64, the one of a record's errors that compares between
     algorithms. ``prepare_s`` is how long bringing weights to the algorithm's form takes. ``index`` orders a
     library's algorithms, its own choice first. ``in_turn``: one of several micro-batches that were measured one after
-    another, so that its operands came from memory, and a gradient of weights was added to those before.
+    another, so that its operands came from memory, and a gradient of weights was added to those before. ``places`` are
+    those that the library's heuristics give it, by their names in lower case, the best being 1.
     """
 
     library: str
@@ -89,6 +108,7 @@ class Point:
     prepare_s: float
     index: int
     in_turn: bool = False
+    places: tuple[tuple[str, int], ...] = ()
 
     @property
     def name(self) -> str:
@@ -96,16 +116,45 @@ class Point:
         return f"{self.library}/{self.algorithm}"
 
 
+class Pick(NamedTuple):
+    """What a library chose when it was allowed ``limit_bytes`` of workspace, ``point``.
+
+    ``point`` is None where it was not measured, or where there was nothing to choose: ``refused``.
+    """
+
+    library: str
+    chooser: str
+    limit_bytes: float
+    point: Point | None
+    refused: bool
+
+
+class Probed(NamedTuple):
+    """One algorithm of a study's probe, and whether it was then measured on the whole batch."""
+
+    algorithm: str
+    workspace_bytes: int
+    measured: bool
+
+
 @dataclass(frozen=True)
 class Study:
     """What runs say of layers.
 
     Attributes:
-        points: for each layer and batch size the algorithms that were measured and right.
+        points: for each layer and batch size the algorithms that were measured and right; those that stand for a choice
+            of the library's only where none of its others was.
         labels: of each layer, from its problem table.
         divisions: the run that measured divided batches, with their kernels beside them.
         fills: runs of a few kernels on several fills.
         triad_bytes_per_s: measured rate of a = b + c * s on arrays in memory, which bounds adding up gradients.
+        cache_bytes: the last-level cache of the device; 0: unknown.
+        picks: what libraries chose on a layer's batch, where that was measured as their choice.
+        probed: of each layer and library what a study's probe measured, in the library's order; empty for a run.
+        everything: whether a run tried every algorithm that the library listed.
+        asked: the layers asked for, with their labels, by all columns but the batch; None: unknown.
+        libraries: what the kernels' run knows of each library, its version for instance.
+        unfinished: sentences about what is not measured yet.
     """
 
     points: dict[Layer, dict[int, tuple[Point, ...]]]
@@ -113,6 +162,13 @@ class Study:
     divisions: Run | None = None
     fills: tuple[Run, ...] = ()
     triad_bytes_per_s: float | None = None
+    cache_bytes: int = 0
+    picks: dict[tuple[Layer, int], tuple[Pick, ...]] = field(default_factory=dict)
+    probed: dict[tuple[Layer, str], tuple[Probed, ...]] = field(default_factory=dict)
+    everything: bool = False
+    asked: tuple[tuple[Columns, dict[str, str]], ...] | None = ()
+    libraries: dict[str, Any] = field(default_factory=dict)
+    unfinished: tuple[str, ...] = ()
 
     def whole(self) -> Iterator[tuple[Layer, int, tuple[Point, ...]]]:
         """Each layer with its whole batch, the largest that was measured, and the algorithms there."""
@@ -121,46 +177,50 @@ class Study:
 
     def count(self, layer: Layer) -> int:
         """How often a network has the layer, by its table's label ``repeats``."""
-        text = self.labels[layer].get("repeats", "")
-        return int(text) if text.isdecimal() and int(text) > 0 else 1
+        return _repeats(self.labels[layer])
+
+    def missing(self, layers: Iterable[Layer]) -> int | None:
+        """Layers asked for that are not among these, each as often as a network has it, in every pass that is.
+
+        None where it is not known what was asked for, but that something was left out.
+        """
+        if self.asked is None:
+            return None
+        there: dict[str, set[Columns]] = {}
+        for layer in layers:
+            there.setdefault(layer.pass_, set()).add(layer.columns)
+        return sum(
+            _repeats(labels)
+            for known in there.values()
+            for columns, labels in self.asked
+            if columns not in known
+        )
+
+    def settings(self) -> dict[Layer, str]:
+        """How each layer was computed: precision and layout, and what else differs between layers."""
+        kinds = [set(kind) for kind in zip(*(layer.setting() for layer in self.labels), strict=True)]
+        return {
+            layer: ", ".join(
+                text
+                for place, (text, kind) in enumerate(zip(layer.setting(), kinds, strict=True))
+                if place < _ALWAYS or len(kind) > 1
+            )
+            for layer in self.labels
+        }
 
 
-def load(folder: str | Path) -> Study:
-    """The study of a run, or of a folder with the runs that `study.measure` made.
-
-    Raises:
-        InputError: there is no run, or one is not of convolution.
-    """
-    folder = Path(folder)
-    if (folder / RUN_FILE).is_file():
-        return gather(Run.load(folder))
-    if not (folder / KERNELS / RUN_FILE).is_file():
-        raise InputError(f"{folder} holds no run: give a run of conv, or the folder of a study")
-    return gather(
-        Run.load(folder / KERNELS),
-        Run.load(folder / DIVISIONS) if (folder / DIVISIONS / RUN_FILE).is_file() else None,
-        [Run.load(path.parent) for path in sorted((folder / FILLS).glob(f"*/{RUN_FILE}"))],
-    )
+# Of a setting, precision and layout are always named.
+_ALWAYS = 2
 
 
-def gather(kernels: Run, divisions: Run | None = None, fills: Sequence[Run] = ()) -> Study:
-    """The study of these runs. Raises InputError where one is not of convolution."""
-    for run in (kernels, *([divisions] if divisions else []), *fills):
-        if run.info.kernel != "conv":
-            raise InputError(f"{run.folder} is a run of {run.info.kernel}: the study is of conv")
-    found: dict[tuple[Layer, int, str, str], list[Record]] = {}
-    labels: dict[Layer, dict[str, str]] = {}
-    for record in kernels.records():
-        layer = Layer.of(record)
-        labels.setdefault(layer, record.labels)
-        if usable(record) and (kernel := kernel_of(record)):
-            found.setdefault((layer, kernel.size, record.library, kernel.algorithm), []).append(record)
-    points: dict[Layer, dict[int, tuple[Point, ...]]] = {}
-    for (layer, batch, _, _), records in sorted(found.items(), key=lambda item: item[0][1]):
-        sizes = points.setdefault(layer, {})
-        sizes[batch] = (*sizes.get(batch, ()), point_of(records))
-    triad = kernels.info.ceilings.get("memory_bytes_per_s", {}).get("triad", {}).get("best")
-    return Study(points, labels, divisions, tuple(fills), triad)
+def _repeats(labels: dict[str, str]) -> int:
+    text = labels.get("repeats", "")
+    return int(text) if text.isdecimal() and int(text) > 0 else 1
+
+
+def is_choice(algorithm: str) -> bool:
+    """Whether the name stands for a choice of the library's: its own pick, a heuristic's or a search's."""
+    return algorithm.startswith(_CHOICES)
 
 
 def usable(record: Record) -> bool:
@@ -206,6 +266,10 @@ def point_of(records: Sequence[Record]) -> Point:
         statistics.median(float(record.facts.get("prepare_s") or 0.0) for record in records),
         first.index,
         kernel.repeats > 1,
+        tuple(
+            (name.lower(), int(place))
+            for name, place in _PLACE.findall(str(first.facts.get("implementation") or ""))
+        ),
     )
 
 

@@ -3,7 +3,9 @@
 A study is a folder with ``study.json``, what it was asked for, ``probe.csv``, its layers, and runs:
 
 - ``probe``: every algorithm on the smallest micro-batch, to see which may pay;
-- ``kernels``: these on every size, micro-batches in turn, so that their operands come from memory as in a division;
+- ``kernels``: these on every size, micro-batches in turn, so that their operands come from memory as in a division; on
+  the whole batch also those that their library may choose first;
+- ``picks/LIMIT``: what a library's heuristics and searches choose under each limit;
 - ``divisions``: the divisions chosen, in rounds, each beside its kernels and the undivided batch;
 - ``fills/FILL-ROUND``: the fastest kernel of each layer on several fills.
 """
@@ -15,11 +17,10 @@ import dataclasses
 import io
 import itertools
 import math
-import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -33,17 +34,27 @@ from microbench.problem import PRECISIONS, Case, Scalar
 from microbench.record import Record
 from microbench.runner import Face
 from microbench.store import RUN_FILE, Run
-from microbench.study.divisions import Chosen, best_under, options
-from microbench.study.layers import DIVISIONS, KERNELS, Layer, Point, Study, gather, name_of, usable
+from microbench.study.divisions import DIVIDING, Chosen, to_measure
+from microbench.study.layers import (
+    DIVISIONS,
+    KERNELS,
+    PICKS,
+    PROBE,
+    STUDY_FILE,
+    TABLE_FILE,
+    Layer,
+    Point,
+    Study,
+    name_of,
+    usable,
+)
 from microbench.study.layers import FILLS as FILLS_FOLDER
+from microbench.study.reading import gather
+from microbench.study.selection import CHOOSERS, firsts, fitting, handling_s, worth
 from microbench.tables import Row
 
 # Of a time budget the probe may take this share: all else takes about twenty times as long.
 _PROBE_SHARE = 0.05
-# An algorithm does not pay where another one of the library is so much faster, no less accurate, and needs no more
-# workspace at any size.
-_FASTER = 1.5
-_ACCURATE = 1.5
 # Fewest powers of two below the batch that are measured unless sizes are given.
 _HALVINGS = 4
 # Executions of a record beside its samples: warming up. And what it takes besides.
@@ -51,14 +62,10 @@ _WARMING = 3
 _HANDLING_S = 0.5
 # Micro-batches that follow each other fill the last-level cache so often.
 _CACHES = 2
-# Libraries that can divide a batch; of others single micro-batches are measured, and divisions predicted only.
-_DIVIDING = ("microbench", "onednn")
+# What a sweep's refusal of its time budget says.
+_SHORTEST = re.compile(r"the shortest takes about (\d+) s")
 # The fewest that can show a difference at 99 %.
 _FILL_ROUNDS = 5
-
-STUDY_FILE = "study.json"
-"""What a study was asked for, a `Plan`."""
-_TABLE_FILE = "probe.csv"
 
 
 class Interrupted(Exception):
@@ -130,12 +137,15 @@ class _Measuring:
 
     def run(self, resume: bool) -> None:
         """All stages, each planned from those before it."""
-        begun = (self._folder / "probe" / RUN_FILE).exists()
+        if (self._folder / RUN_FILE).exists():
+            raise InputError(f"{self._folder} holds a run, which is no study: choose another folder")
+        begun = (self._folder / PROBE / RUN_FILE).exists()
+        new = not self._folder.exists()
         if begun and not resume:
             raise InputError(
                 f"{self._folder} holds a study already: go on with it by --resume or choose another folder"
             )
-        table = self._folder / _TABLE_FILE
+        table = self._folder / TABLE_FILE
         content = _table([_resized(row, self._sizes(row)[0]) for row in self._rows])
         if resume:
             if stored_plan(self._folder) != self._asked:
@@ -155,9 +165,11 @@ class _Measuring:
         try:
             self._stages(table)
         except InputError:
-            if not resume and not (self._folder / "probe" / RUN_FILE).exists():
+            if not resume and not (self._folder / PROBE / RUN_FILE).exists():
                 for path in (self._folder / STUDY_FILE, table):
                     path.unlink(missing_ok=True)
+                if new and not any(self._folder.iterdir()):
+                    self._folder.rmdir()
             raise
 
     def _stages(self, table: Path) -> None:
@@ -170,17 +182,12 @@ class _Measuring:
             algorithm=("all",),
             time_budget=None,
         )
-        probe = self._sweep(
-            "probe",
-            msgspec.structs.replace(
-                base, time_budget=None if budget is None else max(1.0, _PROBE_SHARE * budget)
-            ),
-            None,
-        )
+        probe = self._probe(base, budget)
         named = msgspec.structs.replace(base, algorithm=("auto",))  # plans of our own name their algorithms
         self._cache_bytes = int(probe.info.plan.get("last_level_cache_bytes") or 0)
         items = self._kernels(probe, None if budget is None else (1 - _PROBE_SHARE) * budget)
         study = gather(self._sweep(KERNELS, named, items))
+        self._picks(named, study)
         if divisions := _numbered(self._divisions(study)):
             self._sweep(DIVISIONS, named, divisions)
         if self._asked.fills:
@@ -192,6 +199,49 @@ class _Measuring:
                 for fill in FILLS[1:]:
                     filled = msgspec.structs.replace(named, fill=fill)
                     self._sweep(f"{FILLS_FOLDER}/{fill}-{number}", filled, fastest)
+
+    def _probe(self, base: Options, budget: float | None) -> Run:
+        if budget is None:
+            return self._sweep(PROBE, base, None)
+        share = max(1.0, _PROBE_SHARE * budget)
+        try:
+            return self._sweep(PROBE, msgspec.structs.replace(base, time_budget=share), None)
+        except InputError as error:
+            needed = _SHORTEST.search(str(error))
+            if needed is None:
+                raise
+            raise InputError(
+                f"--time-budget {budget:g}: no layer fits; the shortest takes about "
+                f"{float(needed[1]) / _PROBE_SHARE:.0f} s, from its first look to its divisions"
+            ) from error
+
+    def _picks(self, named: Options, study: Study) -> None:
+        """What libraries choose, under no limit and then each one that a choice so far does not fit."""
+        choosers = [
+            Item(
+                0,
+                _resized(self._row(layer), batch),
+                library,
+                name,
+                layer.precision,
+                layer.pass_,
+                layer.layout,
+            )
+            for layer, batch, points in study.whole()
+            for library in dict.fromkeys(point.library for point in points)
+            for name in CHOOSERS.get(library, ())
+        ]
+        needed = [math.inf] * len(choosers)  # bytes of workspace of the last choice
+        for limit in (None, *sorted(set(self._asked.limits), reverse=True)):
+            places = [place for place, size in enumerate(needed) if limit is None or size >= limit]
+            if not places:
+                continue
+            allowed = msgspec.structs.replace(named, workspace_limit=None if limit is None else limit - 1)
+            folder = f"{PICKS}/{'none' if limit is None else limit}"
+            run = self._sweep(folder, allowed, _numbered(choosers[place] for place in places))
+            for record in run.records():
+                # What is not to be had under this limit is not to be had under a smaller one.
+                needed[places[record.index]] = (record.workspace_bytes or 0) if usable(record) else -1
 
     def _sizes(self, row: Row) -> list[int]:
         """The batch sizes to measure, ascending, the row's own the last."""
@@ -214,25 +264,33 @@ class _Measuring:
         layers: dict[Layer, list[Record]] = {}
         handling: dict[int, float] = {}
         for record, following in itertools.pairwise([*probe.records(), None]):
-            if record is not None and usable(record):
+            if record is None or record.algorithm in CHOOSERS.get(record.library, ()):
+                continue
+            if usable(record):
                 layers.setdefault(Layer.of(record), []).append(record)
-                handling[record.index] = _handling_s(record, following)
+                handling[record.index] = handling_s(record, following)
         plans: dict[Layer, list[Item]] = {}
         costs: dict[Layer, float] = {}
         for layer, records in layers.items():
             sizes = self._sizes(self._row(layer))
-            kept = _worth(records, sizes[-1] / sizes[0], self._asked.limits)
-            plans[layer] = [self._item(layer, size, record) for size in sizes for record in kept]
+            kept = worth(records, sizes[-1] / sizes[0], self._asked.limits)
+            first = firsts(records, sizes[-1] / sizes[0], self._asked.limits)
+            tried = [
+                (size, record)
+                for size in sizes
+                for record in records
+                if record in kept or (size == sizes[-1] and record in first)
+            ]
+            plans[layer] = [self._item(layer, size, record) for size, record in tried]
             costs[layer] = sum(
                 self._cost_s(record, handling[record.index], self._repeats(layer, size) * size / sizes[0])
-                for size in sizes
-                for record in kept
+                for size, record in tried
             )
             if len(sizes) > 1:  # a division, its kernels and the undivided batch
                 quickest = min(kept, key=lambda record: record.median_s or math.inf)
                 whole = self._cost_s(quickest, handling[quickest.index], sizes[-1] / sizes[0])
                 costs[layer] += 3 * self._asked.rounds * whole
-        chosen = _fitting(costs, budget_s, probe.info.seed or 0)
+        chosen = fitting(costs, budget_s, probe.info.seed or 0)
         if not chosen:
             least = f"; the shortest takes about {min(costs.values()):.0f} s more" if costs else ""
             raise InputError(f"no layer was measured, or none fits --time-budget{least}")
@@ -248,26 +306,18 @@ class _Measuring:
     def _divisions(self, study: Study) -> Iterator[Item]:
         """In rounds: the kernels of a division, the division, and the undivided batch."""
         for layer, batch, _ in study.whole():
-            divided, undivided = options(study, layer, "all"), options(study, layer, "undivided")
-            chosen: dict[str, Chosen] = {}
-            bases: dict[str, Chosen] = {}
-            for limit in self._asked.limits:
-                best, base = best_under(divided, limit), best_under(undivided, limit)
-                if best is not None and best.divided and best.library in _DIVIDING:
-                    chosen[best.library + best.algorithm] = best
-                    if base is not None:
-                        bases[base.library + base.algorithm] = base
+            chosen, bases = to_measure(study, layer, self._asked.limits)
             for _ in range(self._asked.rounds):
-                for division in chosen.values():
+                for division in chosen:
                     for size, point in dict.fromkeys(division.micro_batches):
                         yield self._item(layer, size, point)
                     yield self._item(layer, batch, division)
-                for base in bases.values():
+                for base in bases:
                     yield self._item(layer, batch, base)
 
     def _item(self, layer: Layer, size: int, what: Record | Point | Chosen) -> Item:
         """A kernel on ``size`` images, several in turn where one alone would find its operands in the cache."""
-        repeats = self._repeats(layer, size) if what.library in _DIVIDING else 1
+        repeats = self._repeats(layer, size) if what.library in DIVIDING else 1
         algorithm = what.algorithm if repeats == 1 else name_of([(what.algorithm, size)] * repeats)
         row = _resized(self._row(layer), repeats * size)
         return Item(0, row, what.library, algorithm, layer.precision, layer.pass_, layer.layout)
@@ -334,52 +384,3 @@ def _write(path: Path, content: str) -> None:
 
 def _numbered(items: Iterable[Item]) -> list[Item]:
     return [dataclasses.replace(item, index=place) for place, item in enumerate(items)]
-
-
-def _handling_s(record: Record, following: Record | None) -> float:
-    """Seconds that a record took beside its sampling, verification above all."""
-    spent = record.measuring_s or 0.0
-    if following is None or record.started_at is None or following.started_at is None:
-        return spent
-    begun, ended = (datetime.fromisoformat(one.started_at or "") for one in (record, following))
-    return max(0.0, (ended - begun).total_seconds() - spent)
-
-
-def _worth(records: Sequence[Record], growth: float, limits: Sequence[int]) -> list[Record]:
-    """The records of algorithms that may pay on larger batches.
-
-    One does not where another algorithm of its library is much faster and no less accurate, and needs the same
-    workspace, or no more, or less than any limit, even if that grows with the batch by ``growth``. The library's first
-    choice stays.
-    """
-    firsts = {record.library: record for record in reversed(records)}
-    least_limit = min(limits, default=0)
-
-    def beats(other: Record, record: Record) -> bool:
-        least, needed = other.workspace_bytes or 0, record.workspace_bytes or 0
-        return (
-            other.library == record.library
-            and (other.median_s or math.inf) * _FASTER < (record.median_s or 0.0)
-            and (other.frobenius_error or 0.0) <= _ACCURATE * (record.frobenius_error or 0.0)
-            and (least == needed or least * growth <= needed or least * growth < least_limit)
-        )
-
-    return [
-        record
-        for record in records
-        if record is firsts[record.library] or not any(beats(other, record) for other in records)
-    ]
-
-
-def _fitting(costs: dict[Layer, float], budget_s: float | None, seed: int) -> list[Layer]:
-    """Layers in random order as long as what they cost fits; in their own order without a budget."""
-    if budget_s is None:
-        return list(costs)
-    shuffled = list(costs)
-    random.Random(f"{seed}/study").shuffle(shuffled)
-    chosen = []
-    for layer in shuffled:
-        if costs[layer] <= budget_s:
-            chosen.append(layer)
-            budget_s -= costs[layer]
-    return chosen

@@ -8,20 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microbench.study.divisions import Chosen, options
-from microbench.study.layers import Study
+from microbench.study.layers import Layer, Study
 from microbench.study.workspaces import divide_workspace
 
 
 @dataclass(frozen=True)
 class Shares:
-    """The best division of ``total_bytes`` among all layers; each layer counts as often as the network has it.
+    """The best division of ``total_bytes`` among all layers of one setting (see `Study.settings`).
 
-    ``choices`` are None where the total does not suffice. ``used_bytes`` is the sum of the workspaces.
+    Each layer counts as often as the network has it; ``missing`` are those asked for that were not measured, which no
+    sum holds; None: some, unknown how many. ``choices`` are None where the total does not suffice. ``used_bytes`` is
+    the sum of the workspaces.
     """
 
+    setting: str
     total_bytes: int
     policy: str
     layers: int
+    missing: int | None
     choices: tuple[tuple[Chosen, int], ...] | None
 
     @property
@@ -45,19 +49,23 @@ class Shares:
 def shares(
     study: Study, totals: Sequence[int], policy: str = "all", max_error: float | None = None
 ) -> list[Shares]:
-    """For each total the division of least time, over all layers, passes and precisions measured."""
-    layers = list(study.points)
-    candidates = [options(study, layer, policy, max_error) for layer in layers]
-    counts = [study.count(layer) for layer in layers]
+    """For each setting and total the division of least time, over all layers and passes measured."""
+    networks: dict[str, list[Layer]] = {}
+    settings = study.settings()
+    for layer in study.points:
+        networks.setdefault(settings[layer], []).append(layer)
     found = []
-    for total in totals:
-        places = divide_workspace(candidates, total, counts)
-        choices = None
-        if places is not None:
-            choices = tuple(
-                (candidates[layer][place], count)
-                for layer, chosen in enumerate(places)
-                for place, count in Counter(chosen).items()
-            )
-        found.append(Shares(total, policy, sum(counts), choices))
+    for setting, layers in networks.items():
+        candidates = [options(study, layer, policy, max_error) for layer in layers]
+        counts = [study.count(layer) for layer in layers]
+        for total in totals:
+            places = divide_workspace(candidates, total, counts)
+            choices = None
+            if places is not None:
+                choices = tuple(
+                    (candidates[layer][place], count)
+                    for layer, chosen in enumerate(places)
+                    for place, count in Counter(chosen).items()
+                )
+            found.append(Shares(setting, total, policy, sum(counts), study.missing(layers), choices))
     return found

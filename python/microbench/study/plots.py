@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microbench.errors import InputError
-from microbench.study.divisions import gains, outcomes
-from microbench.study.fronts import front
+from microbench.study.divisions import Gain, gains, options, outcomes
+from microbench.study.fronts import accurate, front
 from microbench.study.layers import Study
 from microbench.study.scaling import scalings
 
@@ -22,8 +22,17 @@ _PANEL_INCHES = (4.2, 3.0)
 _MEBIBYTE = 1 << 20
 
 
-def write(study: Study, folder: str | Path, limits: Sequence[int], policy: str, form: str) -> list[Path]:
+def write(
+    study: Study,
+    folder: str | Path,
+    limits: Sequence[int],
+    policy: str,
+    form: str,
+    max_error: float | None = None,
+) -> list[Path]:
     """Writes all pictures that there is something for into ``folder``, one file each.
+
+    Algorithms of an error above ``max_error``, or an unknown one, are left out, but of ``predicted``.
 
     Raises:
         InputError: matplotlib is missing, or a file cannot be written.
@@ -35,9 +44,10 @@ def write(study: Study, folder: str | Path, limits: Sequence[int], policy: str, 
 
         folder.mkdir(parents=True, exist_ok=True)
         with mpl.rc_context({"font.size": 8, "svg.fonttype": "none", "svg.hashsalt": "microbench"}):
-            for name, figure in _figures(study, limits, policy):
+            for name, figure in _figures(study, limits, policy, max_error):
                 path = folder / f"{name}.{form}"
-                figure.supxlabel(_conditions(study), fontsize=6)
+                bound = None if name == "predicted" else max_error
+                figure.supxlabel(_conditions(study, bound), fontsize=6)
                 figure.savefig(path, dpi=150, metadata={"Date": None} if form == "svg" else None)
                 written.append(path)
     except ImportError as error:
@@ -49,25 +59,35 @@ def write(study: Study, folder: str | Path, limits: Sequence[int], policy: str, 
     return written
 
 
-def _figures(study: Study, limits: Sequence[int], policy: str) -> Iterator[tuple[str, Figure]]:
-    if study.points:
-        yield "fronts", _fronts(study)
-    if any(gain.division is not None for gain in gains(study, limits, policy)):
-        yield "speedups", _speedups(study, limits, policy)
+def _figures(
+    study: Study, limits: Sequence[int], policy: str, max_error: float | None
+) -> Iterator[tuple[str, Figure]]:
+    kept = accurate(study, max_error)
+    if kept.points:
+        yield "fronts", _fronts(kept, policy, max_error)
+    found = gains(kept, limits, policy, max_error)
+    if any(gain.division is not None for gain in found):
+        yield "speedups", _speedups(found, limits)
     if any(one.ratios for one in outcomes(study)):
         yield "predicted", _predicted(study)
-    if scalings(study):
-        yield "scaling", _scaling(study)
+    if scalings(kept):
+        yield "scaling", _scaling(kept)
 
 
-def _conditions(study: Study) -> str:
+def _conditions(study: Study, max_error: float | None) -> str:
     found = sorted(
         {
             f"{layer.backend}, {layer.mode}, {layer.threads} threads, {layer.precision}"
             for layer in study.points
         }
     )
-    return "; ".join(found) + "; medians, bars: intervals or the range of the rounds"
+    text = "; ".join(found) + "; medians, bars: intervals or the range of the rounds"
+    if max_error is not None:
+        text += f"; error at most {max_error:g}"
+    missing = study.missing(study.points)
+    if missing != 0:
+        text += f"; layers not measured: {missing or 'some'}"
+    return text + "; NOT FINISHED" * bool(study.unfinished)
 
 
 def _panels(titles: Iterable[str]) -> tuple[Figure, list[Any]]:
@@ -84,12 +104,26 @@ def _panels(titles: Iterable[str]) -> tuple[Figure, list[Any]]:
     return figure, panels
 
 
-def _fronts(study: Study) -> Figure:
-    """A panel for each layer: every algorithm with its interval, the front as the steps of the best time."""
+def _fronts(study: Study, policy: str, max_error: float | None) -> Figure:
+    """A panel for each layer: every algorithm with its interval, the front as the steps of the best time.
+
+    Where there are divisions, the desirable set of them and of undivided batches as dashed steps.
+    """
     layers = list(study.whole())
     figure, panels = _panels(layer.title(batch) for layer, batch, _ in layers)
-    for panel, (_, _, points) in zip(panels, layers, strict=True):
+    for panel, (layer, _, points) in zip(panels, layers, strict=True):
         best = front(points)
+        desirable = options(study, layer, policy, max_error)
+        if any(one.divided for one in desirable):
+            panel.step(
+                [one.workspace_bytes / _MEBIBYTE for one in desirable[::-1]],
+                [1e3 * one.time_s for one in desirable[::-1]],
+                ".--",
+                where="post",
+                color="C1",
+                label=f"with divisions ({policy})",
+            )
+            panel.legend(fontsize=6)
         for point in points:
             low, high = (
                 value if value is not None else point.time_s for value in (point.low_s, point.high_s)
@@ -128,10 +162,9 @@ def _fronts(study: Study) -> Figure:
     return figure
 
 
-def _speedups(study: Study, limits: Sequence[int], policy: str) -> Figure:
+def _speedups(found: Sequence[Gain], limits: Sequence[int]) -> Figure:
     """Speed-up of the best division over the undivided batch, a dot with the rounds' range for each layer and limit."""
     figure, (panel,) = _panels([""])
-    found = gains(study, limits, policy)
     titles = list(dict.fromkeys(gain.layer_title for gain in found))
     figure.set_size_inches(7, 1.5 + 0.22 * len(titles))
     for place, limit in enumerate(limits):
@@ -185,7 +218,7 @@ def _predicted(study: Study) -> Figure:
 def _scaling(study: Study) -> Figure:
     """A panel for each layer: time per image against the batch, knees marked."""
     found = scalings(study)
-    figure, panels = _panels(one.layer.title() for one in found)
+    figure, panels = _panels(one.layer.title() + "*" * one.cached for one in found)
     for panel, one in zip(panels, found, strict=True):
         sizes = list(one.per_sample_s)
         panel.errorbar(
@@ -207,7 +240,11 @@ def _scaling(study: Study) -> Figure:
         for knee in one.knees:
             panel.axvline(knee.batch, color="C1" if knee.kind == "saturated" else "C3", linewidth=0.8)
         panel.set_xscale("log", base=2)
-        panel.set_xlabel("batch (orange: saturated, red: degraded)")
+        panel.set_xlabel(
+            "batch (orange: saturated, red: degraded)\n*: whole batch in cache, others over more images"
+            if one.cached
+            else "batch (orange: saturated, red: degraded)"
+        )
         panel.set_ylabel("time per image (us)")
         panel.set_ylim(bottom=0)
     return figure

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from microbench import kernels
+from microbench.problem import PRECISIONS, Case
 from microbench.study.layers import Layer, Point, Study
 
 # Where time grows with the batch to this power, a larger batch no longer pays; from the other power on it costs.
@@ -35,6 +38,8 @@ class Scaling:
         per_sample_s: seconds per image, by batch size.
         strong: by number of devices p that divide the largest batch B: efficiency t(B) / (p t(B / p)).
         weak: by batch size b of each device: the least time per sample over that at b.
+        cached: whether the whole batch was timed in the last-level cache, while micro-batches were timed in turn over
+            more images than it has, so that times compare unlike conditions.
     """
 
     layer: Layer
@@ -43,15 +48,32 @@ class Scaling:
     knees: tuple[Knee, ...]
     strong: dict[int, float]
     weak: dict[int, float]
+    cached: bool = False
 
 
 def scalings(study: Study) -> list[Scaling]:
     """Of the layers measured with at least three batch sizes."""
-    return [
-        scaling(layer, {size: min(points, key=lambda point: point.time_s) for size, points in sizes.items()})
-        for layer, sizes in study.points.items()
-        if len(sizes) >= 3
-    ]
+    found = []
+    for layer, sizes in study.points.items():
+        if len(sizes) >= 3:
+            best = {size: min(points, key=lambda point: point.time_s) for size, points in sizes.items()}
+            found.append(dataclasses.replace(scaling(layer, best), cached=_cached(study, layer, best)))
+    return found
+
+
+def _cached(study: Study, layer: Layer, best: Mapping[int, Point]) -> bool:
+    """Whether operands and workspace of the whole batch fit the last-level cache, and micro-batches were in turn."""
+    if layer.mode == "cold" or not any(point.in_turn for point in best.values()):
+        return False
+    conv = kernels.kernel("conv")
+    batch = max(best)
+    case = Case(
+        conv.PROBLEM(**{"n": batch, **dict(layer.columns)}),
+        PRECISIONS[layer.precision],
+        layer.pass_,
+        layer.layout,
+    )
+    return conv.bytes_of(case) + best[batch].workspace_bytes < study.cache_bytes
 
 
 def scaling(layer: Layer, best: Mapping[int, Point]) -> Scaling:

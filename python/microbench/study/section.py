@@ -11,9 +11,10 @@ from microbench.figures import WIDTH, fit, percent_text, time_text, wrapped
 from microbench.store import Run
 from microbench.study import tables
 from microbench.study.divisions import Gain, Outcome, gains, outcomes
-from microbench.study.fronts import within
-from microbench.study.layers import Study, gather
+from microbench.study.fronts import accurate
+from microbench.study.layers import Study
 from microbench.study.networks import shares
+from microbench.study.reading import gather
 from microbench.study.tables import LAYER, Table
 
 DEFAULT_LIMITS = tuple(size << 20 for size in (64, 128, 256, 512))
@@ -57,7 +58,7 @@ def section(run: Run, question: Question | None = None) -> Section | None:
 
 def section_of(study: Study, question: Question) -> Section:
     """What all runs of a study say; tables that nothing was measured for are left out."""
-    kept = _accurate(study, question.max_error)
+    kept = accurate(study, question.max_error)
     gained = gains(kept, question.limits, question.policy, question.max_error)
     measured = outcomes(study)
     shared = shares(kept, question.totals, question.policy, question.max_error) if question.totals else []
@@ -68,7 +69,7 @@ def section_of(study: Study, question: Question) -> Section:
         tables.regrets(study, question.limits, question.max_error),
         tables.worst(study, question.limits, question.max_error),
         tables.gains(gained),
-        tables.totals(gained),
+        tables.totals(gained, study.settings()),
         tables.outcomes(measured, question.max_error),
         tables.shares(shared),
         tables.scaling(kept),
@@ -111,44 +112,33 @@ def _drawn(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> tuple[list
     return lines, kept
 
 
-def _accurate(study: Study, max_error: float | None) -> Study:
-    """The study without the algorithms of a larger or unknown error."""
-    if max_error is None:
-        return study
-    points = {
-        layer: {
-            size: tuple(kept) for size, all_ in sizes.items() if (kept := within(all_, max_error=max_error))
-        }
-        for layer, sizes in study.points.items()
-    }
-    return Study(
-        {layer: sizes for layer, sizes in points.items() if sizes},
-        study.labels,
-        study.divisions,
-        study.fills,
-        study.triad_bytes_per_s,
-    )
-
-
 def _findings(
     study: Study, kept: Study, max_error: float | None, gained: Sequence[Gain], measured: Sequence[Outcome]
 ) -> Iterable[str]:
+    yield from study.unfinished
     threads = sorted({layer.threads for layer in study.points})
     where = ", ".join(sorted({f"{layer.backend}, {layer.mode}" for layer in study.points}))
     yield (
-        f"{len(study.points)} layers and passes on {where}, {'/'.join(map(str, threads))} threads. Times are medians, "
+        f"{_count(len(study.points), 'case')} (a layer in a pass, layout and precision) on {where}, "
+        f"{'/'.join(map(str, threads))} thread{'s' * (threads != [1])}. Times are medians, "
         "with the larger side of their interval in %; workspaces fit a limit when strictly below it; errors are "
         "Frobenius-relative against float64."
     )
+    missing = study.missing(study.points)
+    if missing != 0:
+        yield (
+            f"Not measured of the layers asked for, and in no sum: {missing or 'some, their table is gone'} (each "
+            "layer as often as its network has it, in each pass)."
+        )
     whole = {layer: size for layer, size, _ in study.whole()}
     lost = sum(size not in kept.points.get(layer, {}) for layer, size in whole.items())
     if lost:
         yield (
-            f"On the whole batch of {lost} of {len(whole)} layers and passes no algorithm is known to be as accurate "
+            f"On the whole batch of {lost} of {_count(len(whole), 'case')} no algorithm is known to be as accurate "
             f"as --max-error {max_error:g} asks: they are left out, but where a table says otherwise."
         )
     if gained:
-        yield _verdict(gained)
+        yield ("So far: " if study.unfinished else "") + _verdict(gained)
     paying = [gain for gain in gained if gain.best.divided]
     if paying:
         best = max(paying, key=lambda gain: (gain.settled, gain.measured, gain.speedup))
@@ -164,8 +154,8 @@ def _findings(
         errors = [abs(ratio - 1) for ratio in ratios if ratio is not None]
         if errors:
             yield (
-                f"Predicted ({named}) against measured times of {len(errors)} divisions: median absolute error "
-                f"{percent_text(statistics.median(errors))} %, largest {percent_text(max(errors))} %."
+                f"Predicted ({named}) against measured times of {_count(len(errors), 'division')}: median absolute "
+                f"error {percent_text(statistics.median(errors))} %, largest {percent_text(max(errors))} %."
             )
 
 
@@ -183,7 +173,14 @@ def _verdict(gained: Sequence[Gain]) -> str:
     }
     said = "; ".join(f"{text}: {count}" for text, count in counts.items() if count)
     pays = counts["measured faster in every round"]
-    return f"Dividing the batch pays in {pays or 'none'} of {len(gained)} cases (layers and limits). {said}."
+    return (
+        f"Dividing the batch pays in {pays or 'none'} of {_count(len(gained), 'case')} "
+        f"(layers and limits). {said}."
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _spread(gain: Gain) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from microbench.environment.text import size_text
@@ -157,12 +158,20 @@ def bounded(study: Study, max_error: float | None) -> Table:
 
 
 def regrets(study: Study, limits: Sequence[int], max_error: float | None = None) -> Table:
+    settings = study.settings()
+    several = len(set(settings.values())) > 1
+    found, unknown = regrets_of(study, (*limits, math.inf))
+    lost = Counter((settings[one.layer], one.library, one.chooser, one.limit_bytes) for one in unknown)
+
+    def start(setting: str, library: str, chooser: str, limit: float, known: int) -> tuple[str, ...]:
+        missing = lost[setting, library, chooser, limit]
+        name = f"{library}, {setting}" if several else library
+        return name, chooser, _limit(limit), f"{known} of {known + missing}" if missing else str(known)
+
+    known = distributions(found, settings)
     rows = [
         (
-            one.library,
-            one.chooser,
-            _limit(one.limit_bytes),
-            str(one.layers),
+            *start(one.setting, one.library, one.chooser, one.limit_bytes, one.layers),
             str(one.best_picked),
             time_text(one.pick_s),
             _sum_width(one.picks),
@@ -171,13 +180,18 @@ def regrets(study: Study, limits: Sequence[int], max_error: float | None = None)
             f"{one.total_ratio:.2f}",
             " ".join(f"{ratio:.3g}" for ratio in (one.quartiles[1], one.worst.ratio)),
         )
-        for one in distributions(regrets_of(study, (*limits, math.inf)))
+        for one in known
+    ]
+    rows += [
+        (*start(*key, 0), "0", *["n/a"] * 6)
+        for key in lost
+        if key not in {(one.setting, one.library, one.chooser, one.limit_bytes) for one in known}
     ]
     return Table(
         "regret",
         "Regret: time of the library's own pick that fits over that of its best algorithm: sums over layers (±%: as "
-        "if all intervals erred at once) and their ratio, then median and worst of the layers' ratios."
-        + _any_error(max_error),
+        "if all intervals erred at once) and their ratio, then median and worst of the layers' ratios. n: layers, "
+        "of how many where the others' picks were not measured." + _any_error(max_error),
         (
             "library",
             "pick",
@@ -196,7 +210,7 @@ def regrets(study: Study, limits: Sequence[int], max_error: float | None = None)
 
 
 def worst(study: Study, limits: Sequence[int], max_error: float | None = None) -> Table:
-    found = [regret for regret in regrets_of(study, (*limits, math.inf)) if regret.ratio > 1]
+    found = [regret for regret in regrets_of(study, (*limits, math.inf))[0] if regret.ratio > 1]
     worst: dict[tuple[Layer, str, str, str], tuple[str, ...]] = {}
     for regret in sorted(found, key=lambda regret: -regret.ratio):
         key = (regret.layer, regret.library, regret.pick.algorithm, regret.best.algorithm)
@@ -267,19 +281,22 @@ def gains(gained: Sequence[Gain]) -> Table:
     )
 
 
-def totals(gained: Sequence[Gain]) -> Table:
-    groups: dict[tuple[str, str, float], list[Gain]] = {}
+def totals(gained: Sequence[Gain], settings: Mapping[Layer, str]) -> Table:
+    several = len(set(settings.values())) > 1
+    groups: dict[tuple[str, float], list[Gain]] = {}
     for gain in gained:
         size = dict(gain.base.layer.columns)
-        filters = f"{size['filter_h']}×{size['filter_w']}"
-        groups.setdefault((filters, gain.base.layer.pass_, gain.limit_bytes), []).append(gain)
+        layer = gain.base.layer
+        filters = f"{size['filter_h']}×{size['filter_w']} {PASS_TITLES.get(layer.pass_, layer.pass_)}"
+        name = f"{filters}, {settings[layer]}" if several else filters
+        groups.setdefault((name, gain.limit_bytes), []).append(gain)
     rows = []
-    for (filters, pass_, limit), group in groups.items():
+    for (name, limit), group in groups.items():
         base = math.fsum(gain.base.time_s for gain in group)
         time = math.fsum(gain.best.time_s for gain in group)
         rows.append(
             (
-                f"{filters} {PASS_TITLES.get(pass_, pass_)}",
+                name,
                 _limit(limit),
                 f"{sum(gain.best.divided for gain in group)} of {len(group)}",
                 str(sum(gain.measured for gain in group)),
@@ -333,10 +350,10 @@ def outcomes(measured: Sequence[Outcome], max_error: float | None = None) -> Tab
     ]
     return Table(
         "predicted",
-        "Divisions as measured, medians over the rounds. chosen by: predicted from the kernels as measured before, and "
-        "its ratio to measured; beside: from the kernels measured in the same round, ratio by round (median, range)."
-        + _any_error(max_error),
-        (LAYER, "chosen by", "beside", "measured", "chosen", "beside", "range", "division"),
+        "Divisions as measured, medians over the rounds. before: predicted from the kernels as measured before all "
+        "rounds, which is what it was chosen by; beside: predicted from the kernels of the same round. Ratios are "
+        "predicted over measured; those beside are by round (median, range)." + _any_error(max_error),
+        (LAYER, "before", "beside", "measured", "before/meas.", "beside/meas.", "range", "division"),
         _once(rows),
     )
 
@@ -344,9 +361,12 @@ def outcomes(measured: Sequence[Outcome], max_error: float | None = None) -> Tab
 def shares(shared: Sequence[Shares]) -> Table:
     rows = [
         (
+            one.setting,
             size_text(one.total_bytes),
             one.policy,
-            str(one.layers),
+            f"{one.layers} of {one.layers + one.missing if one.missing is not None else 'more'}"
+            if one.missing != 0
+            else str(one.layers),
             time_text(one.time_s),
             "n/a" if one.used_bytes is None else size_text(one.used_bytes),
             "too little"
@@ -358,8 +378,9 @@ def shares(shared: Sequence[Shares]) -> Table:
     return Table(
         "network",
         "One total workspace, shared by all layers for the least sum of times (each layer as often as the table says, "
-        "in each pass measured): times of the rounds where divisions were measured, else predicted.",
-        ("total", "policy", "layers", "time", "used", ""),
+        "in each pass measured): times of the rounds where divisions were measured, else predicted. Each precision and "
+        "layout is a network of its own. layers: of how many, where the others were not measured and are in no sum.",
+        ("of", "total", "policy", "layers", "time", "used", ""),
         tuple(rows),
     )
 
@@ -368,6 +389,7 @@ def scaling(study: Study) -> Table:
     rows = []
     for one in scalings(study):
         batches = list(one.best)
+        mark = "*" if one.cached else ""
         saturated = next((str(knee.batch) for knee in one.knees if knee.kind == "saturated"), "not yet")
         degraded = ", ".join(str(knee.batch) for knee in one.knees if knee.kind == "degraded")
         devices = max(one.strong, default=1)
@@ -377,8 +399,8 @@ def scaling(study: Study) -> Table:
                 f"{batches[0]}-{batches[-1]}",
                 time_text(one.per_sample_s[batches[0]]),
                 time_text(one.per_sample_s[batches[-1]]),
-                saturated,
-                degraded or "none",
+                saturated + mark,
+                (degraded or "none") + mark,
                 f"{percent_text(one.strong.get(devices))} on {devices}",
                 f"{percent_text(one.weak[batches[0]])} at {batches[0]}",
             )
@@ -387,7 +409,8 @@ def scaling(study: Study) -> Table:
         "scaling",
         "Batch scaling of the best algorithm: time per image at the ends; the batch from which time grows as the "
         "batch, and where faster; strong: efficiency in % with the batch spread over "
-        "devices; weak: with this batch on each.",
+        "devices; weak: with this batch on each. *: the whole batch was timed in the last-level cache, which it fits; "
+        "micro-batches one after another over more images: knees compare unlike conditions.",
         (LAYER, "batches", "first", "last", "saturated", "degraded", "strong", "weak"),
         tuple(rows),
     )
