@@ -213,7 +213,11 @@ def test_marks_are_explained_and_only_where_they_are_used(form: Format) -> None:
         written([make_record(samples_per_batch=64, warnings=["slow"], status="unstable")], form)
     )
     assert "unstable*+" in marked
+    # Below a terminal's table the summary has them; nothing follows markdown's.
+    where = {"table": "their text is in the summary, csv and json", "markdown": "- warning: 1760×16×1760 NT"}
     assert "*: with warnings" in marked
+    assert where[form] in marked
+    assert ("their text" in marked) == (form == "table")
     assert "+: each sample is the mean of several executions, which hides tails" in marked
 
 

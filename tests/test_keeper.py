@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from microbench.mpi import link
+from microbench.mpi import link, watch
 from microbench.mpi.dialogue import (
     Accepted,
     Begin,
@@ -266,6 +267,30 @@ def test_a_resumed_run_must_be_the_same(play: Callable[..., Played]) -> None:
         other.line.say(other.begin)
         assert other.line.hear(FromKeeper) == Refused(2)
         assert said in other.messages.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({2: b""}, "rank 2 died, and the launcher ends the others"),
+        ({1: b"\x0f", 2: b""}, "rank 2 died, and the launcher ends the others"),
+        ({1: b"\x0f"}, "stopped from outside (SIGTERM to rank 1)"),
+        ({0: b"d", 1: b"\x02d"}, ""),
+    ],
+)
+def test_a_fleet_that_ends_early_is_told_of(said: dict[int, bytes], sentence: str) -> None:
+    rank_0, its = socket.socketpair()
+    with rank_0, its, contextlib.closing(link.Links(its)) as links:
+        meeting = links.listener.meeting
+        for rank, what in said.items():
+            with socket.create_connection(("127.0.0.1", meeting.port), 5) as connection:
+                connection.sendall(meeting.token + rank.to_bytes(4, "big") + what)
+                links.attend(5)
+                assert connection.recv(16) == meeting.token
+        until = time.monotonic() + 5
+        while len({*links.ended, *links.done}) < len(said) and time.monotonic() < until:
+            links.attend(0.1)
+        assert watch.obituary(links) == sentence
 
 
 def test_a_link_passes_signals_on_and_obeys() -> None:

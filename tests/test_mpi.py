@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,18 +17,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures import hosts as several
 from fixtures.installations import PACKAGE
 from microbench import kernels
+from microbench.arguments import parser
 from microbench.collective import COLLECTIVES, ELEMENT_TYPES
 from microbench.commands.measured import print_run
 from microbench.errors import InputError
-from microbench.figures import WIDTH
+from microbench.figures import WIDTH, flat_columns
 from microbench.mpi import launcher, plan
 from microbench.mpi.clocks import aligned
 from microbench.mpi.fleet import Standing, by_node, standings
 from microbench.mpi.operands import PERIOD, Operands, comparison, merged
 from microbench.mpi.options import CollectiveOptions
-from microbench.mpi.table import CollectivePrinter, bandwidths, how, write_nccl
+from microbench.mpi.table import CollectivePrinter, Conditions, bandwidths, how, write_nccl, write_run
 from microbench.mpi.team import RankFailed, Team
 from microbench.record import Record
 from microbench.store import Run, RunWriter
@@ -171,6 +175,36 @@ def test_a_sweep_has_the_sizes_asked_for_in_every_type() -> None:
     ]
 
 
+def swept(kernel: str, low: int, high: int) -> list[int]:
+    options = CollectiveOptions(kernel=kernel, min_bytes=low, max_bytes=high, library=("mpi",))
+    return [4 * int(item.problem["elements"]) for item in plan.build(options, 4)]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "low", "high", "sizes"),
+    [
+        ("allreduce", 1, 8, [4, 8]),
+        ("allreduce", 6, 30, [8, 12, 24]),
+        ("allgather", 4, 64, [16, 32, 64]),
+    ],
+)
+def test_no_size_outside_the_range_is_measured(kernel: str, low: int, high: int, sizes: list[int]) -> None:
+    assert swept(kernel, low, high) == sizes
+
+
+@pytest.mark.parametrize(
+    ("kernel", "low", "high", "said"),
+    [
+        ("allreduce", 1, 2, "--min-bytes 1 --max-bytes 2: .* multiples of 4 bytes"),
+        ("allreduce", 5, 7, "multiples of 4 bytes"),
+        ("allgather", 4, 8, "of 4 ranks in fp32 are multiples of 16 bytes"),
+    ],
+)
+def test_a_range_without_a_whole_size_is_refused(kernel: str, low: int, high: int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        swept(kernel, low, high)
+
+
 def test_shares_are_the_same_for_every_rank() -> None:
     options = CollectiveOptions(kernel="reduce_scatter", problem=("elements=10",), library=("mpi",))
     assert [item.problem["elements"] for item in plan.build(options, 4)] == [8]
@@ -229,6 +263,10 @@ def collective_record(**changes: Any) -> Record:
     return make_record(**(fields | {"problem": problem, "median_s": 1e-3} | changes))
 
 
+def not_measured_collective() -> Record:
+    return collective_record(status="crashed", reason="gone", median_s=None, samples_s=[], summary={})
+
+
 @pytest.mark.parametrize(
     ("kernel", "factor"),
     [
@@ -252,7 +290,7 @@ def test_bandwidths_are_nccl_tests(kernel: str, factor: float) -> None:
 def test_rows_fit_and_say_what_is_reported(encoding: str) -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding)
-    printer = CollectivePrinter(stream, "window", 2, 0.99)
+    printer = CollectivePrinter(stream, Conditions("window", 2, 0.99, ("Open MPI v5.0.11",)))
     printer.row(collective_record(library="microbench", algorithm="recursive_doubling"))
     unusual = {"op": "max", "place": "in_place", "form": "nonblocking", "elements": 2**31 - 1}
     printer.row(collective_record(problem=unusual, precision="int32", warnings=["slow"]))
@@ -260,7 +298,7 @@ def test_rows_fit_and_say_what_is_reported(encoding: str) -> None:
     printer.finish()
     text = raw.getvalue().decode(encoding)
     assert max(map(len, text.splitlines())) <= WIDTH
-    assert "4 ranks on 2 hosts" in text
+    assert "4 ranks on 2 hosts, Open MPI v5.0.11." in text
     assert "last rank's end" in text
     assert "recursive_doubling" in text
     assert "1.500" not in text.splitlines()[0]
@@ -271,18 +309,170 @@ def test_rows_fit_and_say_what_is_reported(encoding: str) -> None:
 def test_how_names_only_what_is_unusual() -> None:
     assert how(collective_record()) == ""
     assert how(collective_record(problem={"op": "max", "place": "in_place"})) == "max in_place"
-    assert how(collective_record(kernel="broadcast", problem={"root": 2})) == "root=2"
+    assert how(collective_record(kernel="broadcast", problem={"root": 2}, repeat=1)) == "root=2 #1"
+
+
+def nccl_rows(*records: Record) -> list[list[str]]:
+    stream = io.StringIO()
+    write_nccl(records, Conditions("window", 1, 0.99), stream)
+    return [line.split() for line in stream.getvalue().splitlines() if not line.startswith("#")]
 
 
 def test_nccl_columns_put_both_places_into_one_row() -> None:
-    stream = io.StringIO()
     in_place = collective_record(problem={"place": "in_place"}, median_s=2e-3)
     other = collective_record(problem={"elements": 3}, status="timeout", reason="hung")
-    write_nccl([collective_record(), in_place, other], stream)
-    rows = [line.split() for line in stream.getvalue().splitlines() if not line.startswith("#")]
+    rows = nccl_rows(collective_record(), in_place, other)
     figures = ["1000.00", "4.00", "6.00", "0", "2000.00", "2.00", "3.00", "0"]
     assert rows[0][:13] == ["4000000", "1000000", "float", "sum", "-1", *figures]
     assert rows[1][:13] == ["12", "3", "float", "sum", "-1", *["N/A"] * 8]
+    assert rows[1][13:] == ["#", "mpi:", "timeout"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "count"),
+    [("allreduce", 8), ("broadcast", 8), ("allgather", 2), ("reduce_scatter", 2), ("alltoall", 2)],
+)
+def test_nccl_counts_elements_of_a_rank_as_nccl_tests_does(kernel: str, count: int) -> None:
+    """nccl-tests, src/<collective>.cu: paramcount is the share of each rank, size the whole."""
+    ((size, counted, *_),) = nccl_rows(collective_record(kernel=kernel, problem={"elements": 8}))
+    assert (size, counted) == ("32", str(count))
+
+
+def test_nccl_tells_forms_and_outcomes_apart() -> None:
+    forms = ("blocking", "nonblocking", "persistent")
+    rows = nccl_rows(
+        *(collective_record(problem={"form": form}) for form in forms),
+        collective_record(problem={"op": "max"}, status="unstable", reason="too wide", library="microbench"),
+    )
+    comments = [" ".join(row[13:]) for row in rows]
+    assert comments == [
+        "# mpi: ok, ±3.00 %",
+        "# mpi nonblocking: ok, ±3.00 %",
+        "# mpi persistent: ok, ±3.00 %",
+        "# microbench: unstable, ±3.00 %",
+    ]
+
+
+def shown(folder: Path, form: str, *records: Record, start: str = "window") -> str:
+    """What `show` prints of a run of ``records``."""
+    info = make_info(
+        kernel="allreduce",
+        options={"start": start, "confidence": 0.95},
+        plan={"hosts": 2},
+        environment={"libraries": {"mpi": {"version": "Open MPI v5.0.11, package: here"}}},
+    )
+    with RunWriter.create(folder, info) as writer:
+        for record in records:
+            writer.append(record)
+    stream = io.StringIO()
+    write_run(Run.load(folder), form, stream)
+    return stream.getvalue()
+
+
+def unbroken(text: str) -> str:
+    """Text without comment signs, markdown's escapes and line breaks."""
+    return " ".join(re.sub(r"^#|\\", "", text, flags=re.MULTILINE).split())
+
+
+@pytest.mark.parametrize("start", ["window", "barrier"])
+@pytest.mark.parametrize("form", ["table", "markdown", "nccl"])
+def test_every_table_says_which_time_it_shows(form: str, start: str, tmp_path: Path) -> None:
+    text = unbroken(shown(tmp_path / "run", form, collective_record(), start=start))
+    whose = {"window": "the last rank's end", "barrier": "of the slowest rank, each from its own start"}
+    assert whose[start] in text
+    assert f"({start} start)" in text
+    for fact in ("4 ranks on 2 hosts, Open MPI v5.0.11.", "95% interval"):
+        assert fact in text
+
+
+def test_markdown_shows_what_the_terminal_does(tmp_path: Path) -> None:
+    records = (
+        collective_record(problem={"form": "persistent"}),
+        collective_record(status="timeout", reason="hung", median_s=None),
+    )
+    lines = shown(tmp_path / "run", "markdown", *records).splitlines()
+    heading, _, measured, hung = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line
+    ]
+    assert heading == ["bytes", "algorithm", "type", "median", "±%", "algbw", "busbw", "status", "how"]
+    assert measured == ["4000000", "mpi", "fp32", "1.000 ms", "3.00", "4.000", "6.000", "ok", "persistent"]
+    assert hung == ["4000000", "mpi", "fp32", "", "", "", "", "timeout", ""]
+    assert "- timeout: elements=1000000" in lines[-1]
+    assert lines[-1].endswith("hung")
+
+
+OVERLAP = {
+    "share": 0.85,
+    "share_low": 0.8,
+    "share_high": 0.9,
+    "alone_s": 1e-3,
+    "compute_s": 1e-3,
+    "together_s": 1.15e-3,
+}
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "nccl"])
+def test_overlap_error_and_warnings_are_shown(form: str, tmp_path: Path) -> None:
+    top_k = {"library": "microbench", "algorithm": "top_k", "frobenius_error": 0.989}
+    hidden = {"problem": {"form": "nonblocking", "place": "in_place"}, "facts": {"overlap": OVERLAP}}
+    text = unbroken(
+        shown(
+            tmp_path / "run",
+            form,
+            collective_record(**top_k),
+            collective_record(**hidden),
+            collective_record(warnings=["the clock is coarse"], problem={"op": "max"}),
+        )
+    )
+    assert "error 0.99" in text
+    assert "error, of algorithms that lose something: norm of the error over the norm" in text
+    assert "overlap 85 [80, 90] %" in text
+    assert (
+        "overlap: (alone + computation - together) / min(alone, computation), with the 95% interval" in text
+    )
+    assert "the clock is coarse" in text
+    assert "in the summary" not in text
+    assert "of an algorithm that loses nothing" in text
+
+
+def test_what_loses_something_has_no_count_of_wrong_elements() -> None:
+    lossless, lossy = nccl_rows(
+        collective_record(),
+        collective_record(library="microbench", algorithm="ring_fp16", problem={"op": "max"}),
+    )
+    assert (lossless[8], lossy[8]) == ("0", "N/A")
+
+
+def test_csv_has_the_columns_of_collectives(tmp_path: Path) -> None:
+    over = {"min_s": 1e-4, "median_s": 2e-4, "mean_s": 3e-4, "max_s": 4e-4}
+    facts = {"overlap": OVERLAP, "over_ranks": over, "wrong_elements": 0}
+    labelled = collective_record(facts=facts, labels={"start": "mine"})
+    text = shown(tmp_path / "run", "csv", labelled, not_measured_collective(), start="barrier")
+    full, unknown = csv.DictReader(io.StringIO(text))
+    expected = {
+        "start": "barrier",
+        "label_start": "mine",
+        "hosts": "2",
+        "message_bytes": "4000000",
+        "algorithm_bandwidth_bytes_per_s": "4000000000.0",
+        "bus_bandwidth_bytes_per_s": "6000000000.0",
+        "wrong_elements": "0",
+        "over_ranks_min_s": "0.0001",
+        "over_ranks_max_s": "0.0004",
+        "overlap_share": "0.85",
+        "overlap_share_low": "0.8",
+        "overlap_together_s": "0.00115",
+        "bytes": "12728320",
+    }
+    assert {name: full[name] for name in expected} == expected
+    for name in ("algorithm_bandwidth_bytes_per_s", "wrong_elements", "over_ranks_min_s", "overlap_share"):
+        assert unknown[name] == ""
+
+
+def test_no_label_hides_a_column_of_csv() -> None:
+    names = [*Conditions("window", 1, 0.99).cells(collective_record())]
+    labels = dict.fromkeys(names, "mine")
+    assert not {*names} & {*flat_columns(collective_record(labels=labels))}
 
 
 def test_a_run_prints_again_as_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -320,6 +510,28 @@ def test_compulsory_traffic_is_what_goes_in_and_comes_out(kernel: str) -> None:
 )
 def test_the_rank_is_known_before_mpi(variables: dict[str, str], rank: int | None) -> None:
     assert launcher.rank(variables) == rank
+
+
+@pytest.mark.parametrize(
+    ("variables", "ranks"),
+    [
+        ({}, 1),
+        ({"OMPI_COMM_WORLD_SIZE": "3"}, 3),
+        ({"PMI_SIZE": "2"}, 2),
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_NTASKS": "16"}, 8),
+        ({"SLURM_NTASKS": "16"}, 1),
+    ],
+)
+def test_how_many_ranks_there_are_is_known_before_mpi(variables: dict[str, str], ranks: int) -> None:
+    assert launcher.ranks(variables) == ranks
+
+
+@pytest.mark.parametrize(
+    "arguments", [("allreduce", "--algorith", "ring"), ("gemm", "--prec", "fp32"), ("--vers",)]
+)
+def test_options_are_not_abbreviated(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(InputError):
+        parser().parse_args(arguments)
 
 
 class _Alone:
@@ -388,6 +600,25 @@ def test_without_mpi_one_sentence_says_how_to_get_it(module: str, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--hosts", "0"), "'0' is not a whole number from 1 on"),
+        (("--hosts", "251"), "251 are too many"),
+        (("--ranks", "some"), "'some' is not a whole number"),
+        (("--rate", "fast"), "'fast' is not a rate"),
+        (("--rate", "0mbit"), "'0mbit' is not a rate"),
+    ],
+)
+def test_hosts_that_cannot_be_are_refused(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        several.main(["--mpi", "mpich", *arguments, "--", "true"])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 # --- fleets -------------------------------------------------------------------------------------------------
 
 
@@ -427,7 +658,7 @@ def test_too_little_is_not_tested() -> None:
         assert {each.p_value for each in found} == {None}
         assert found[0].ratio == pytest.approx(2.0, rel=0.05)
         assert not any(each.outlier for each in found)
-    assert standings({"0": {"a": 1.0}}) == [Standing("0", 0, None, None)]
+    assert standings({"0": {"a": 1.0}}) == [Standing("0", 1, None, None)]
 
 
 def test_nodes_are_the_geometric_means_of_their_devices() -> None:

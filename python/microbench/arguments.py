@@ -39,6 +39,10 @@ _PREFIXES = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **settings: Any) -> None:
+        # Not abbreviations: a mistyped option is an error, and one added later changes no command.
+        super().__init__(**settings, allow_abbrev=False)
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message[:1].lower()}{message[1:]} (see {self.prog} --help)")
 

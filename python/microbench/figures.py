@@ -35,6 +35,23 @@ _TAKEN_NAMES = {field.encode_name for field in msgspec.structs.fields(Record)} |
     "samples",
     "gflops_per_s",
     "peak_percent",
+    # ... and to those of collectives.
+    "start",
+    "hosts",
+    "message_bytes",
+    "algorithm_bandwidth_bytes_per_s",
+    "bus_bandwidth_bytes_per_s",
+    "wrong_elements",
+    "over_ranks_min_s",
+    "over_ranks_median_s",
+    "over_ranks_mean_s",
+    "over_ranks_max_s",
+    "overlap_share",
+    "overlap_share_low",
+    "overlap_share_high",
+    "overlap_alone_s",
+    "overlap_compute_s",
+    "overlap_together_s",
 }
 
 

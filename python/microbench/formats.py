@@ -212,25 +212,38 @@ _NAMING = 3  # the first columns shown say what was measured, the others what ca
 
 
 class Notes:
-    """What stands below a table: abbreviations, and the full reasons of all that is not ok."""
+    """What stands below a table: abbreviations, and the full reasons of all that is not ok.
 
-    def __init__(self) -> None:
+    Args:
+        summarised: a summary follows, which has the warnings; otherwise they are among the notes.
+    """
+
+    def __init__(self, *, summarised: bool = False) -> None:
         self._legend: dict[str, None] = {}
         self._reasons = Tally()
+        self._summarised = summarised
 
     def add(self, record: Row) -> None:
         """Takes note of a row shown."""
         if record.precision in _SHORT_PRECISIONS:
             name = record.precision
-            self._legend[f"{_SHORT_PRECISIONS[name]}: {name}, {PRECISIONS[name].note}"] = None
-        if record.warnings:
-            self._legend["*: with warnings; their text is in the summary, csv and json"] = None
+            self.explain(f"{_SHORT_PRECISIONS[name]}: {name}, {PRECISIONS[name].note}")
+        if record.warnings and self._summarised:
+            self.explain("*: with warnings; their text is in the summary, csv and json")
+        elif record.warnings:
+            self.explain("*: with warnings")
+            for warning in record.warnings:
+                self._reasons.add("warning", warning, record)
         if record.samples_per_batch > 1:
-            self._legend["+: each sample is the mean of several executions, which hides tails"] = None
+            self.explain("+: each sample is the mean of several executions, which hides tails")
         if record.repeat:
-            self._legend["#1, #2 ...: measured again in a fresh process"] = None
+            self.explain("#1, #2 ...: measured again in a fresh process")
         if record.status != "ok":
             self._reasons.add(record.status, record.reason, record)
+
+    def explain(self, note: str) -> None:
+        """Adds a note on what the rows show, once."""
+        self._legend[note] = None
 
     def lines(self) -> list[str]:
         """The notes, a paragraph each."""
@@ -252,7 +265,7 @@ class RowPrinter:
         self._unicode = shows_unicode(stream)
         self._confidence = confidence
         self._conditions: Conditions | None = None
-        self._notes = Notes()
+        self._notes = Notes(summarised=True)
 
     def row(self, record: Row) -> None:
         """Writes one row, under a new caption where its conditions are not those of the row before."""
@@ -278,7 +291,7 @@ class RowPrinter:
         notes = [line for note in self._notes.lines() for line in wrapped(self._shown(note))]
         if notes:
             self._write(["", *notes])
-        self._conditions, self._notes = None, Notes()
+        self._conditions, self._notes = None, Notes(summarised=True)
 
     def _header(self, conditions: Conditions) -> list[str]:
         headings = self._cells([self._shown(column.heading) for column in _SHOWN], _SHOWN)
@@ -335,7 +348,11 @@ def _write_json(records: Iterable[Row], stream: TextIO) -> None:
 
 
 def _write_csv(records: Iterable[Row], stream: TextIO) -> None:
-    rows = [[column.cells(record) for column in COLUMNS] for record in records]
+    write_cells([[column.cells(record) for column in COLUMNS] for record in records], stream)
+
+
+def write_cells(rows: Sequence[Sequence[Mapping[str, object]]], stream: TextIO) -> None:
+    """Writes as csv ``rows``, each the named cells of one column after the other."""
     # Column by column, because records differ in their labels and summaries.
     names = dict.fromkeys(name for cells in zip(*rows, strict=True) for cell in cells for name in cell)
     merged = [{name: value for cells in row for name, value in cells.items()} for row in rows]
@@ -360,8 +377,6 @@ def _csv_cell(value: object) -> object:
 
 
 def _write_markdown(records: Iterable[Row], stream: TextIO) -> None:
-    import tabulate
-
     headings = [column.heading for column in _SHOWN]
     alignment = ["right" if column.width < 0 else "left" for column in _SHOWN]
     for number, (conditions, rows) in enumerate(_tables(records).items()):
@@ -369,14 +384,30 @@ def _write_markdown(records: Iterable[Row], stream: TextIO) -> None:
         cells = []
         for record in rows:
             notes.add(record)
-            texts = [markdown_text(column.text(record)) for column in _SHOWN]
+            texts = [column.text(record) for column in _SHOWN]
             if not measured(record):
                 texts[_NAMING:-1] = [""] * (len(_SHOWN) - _NAMING - 1)
             cells.append(texts)
-        table = tabulate.tabulate(cells, headings, tablefmt="pipe", disable_numparse=True, colalign=alignment)
-        stream.write("\n" * (number > 0) + f"{markdown_text(conditions.caption())}\n\n{table}\n")
-        items = "".join(f"- {markdown_text(note)}\n" for note in notes.lines())
-        stream.write(f"\n{items}" if items else "")
+        stream.write("\n" * (number > 0))
+        write_markdown_table(conditions.caption(), headings, alignment, cells, notes.lines(), stream)
+
+
+def write_markdown_table(
+    caption: str,
+    headings: Sequence[str],
+    alignment: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    notes: Iterable[str],
+    stream: TextIO,
+) -> None:
+    """Writes a table of plain texts under its caption, and the notes below it."""
+    import tabulate
+
+    cells = [[markdown_text(text) for text in row] for row in rows]
+    table = tabulate.tabulate(cells, headings, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+    stream.write(f"{markdown_text(caption)}\n\n{table}\n")
+    items = "".join(f"- {markdown_text(note)}\n" for note in notes)
+    stream.write(f"\n{items}" if items else "")
 
 
 def _tables(records: Iterable[Row]) -> dict[Conditions, list[Row]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from microbench.arguments import given_options
 from microbench.collective import COLLECTIVES
 from microbench.errors import InputError
+from microbench.mpi import launcher
 
 if TYPE_CHECKING:
     from microbench.figures import Row
@@ -23,6 +24,11 @@ def sweep(kernel: str, given: dict[str, Any], command: list[str]) -> int:
         from microbench.mpi import fleet
 
         return fleet.sweep(kernel, given, command)
+    if (ranks := launcher.ranks()) > 1:
+        raise InputError(
+            f"{kernel} was started as {ranks} ranks, which would all measure the same into one folder: add --fleet "
+            "(each rank on its own device, in a folder of its own), or start one process"
+        )
     from microbench.options import Options
     from microbench.resuming import check_options
     from microbench.store import Run

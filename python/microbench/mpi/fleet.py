@@ -13,15 +13,17 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from microbench.arguments import given_options
-from microbench.errors import InputError
+from microbench.errors import InputError, StoreError
 from microbench.figures import measured, number_text, wrapped
 from microbench.mpi import library
+from microbench.mpi.watch import watched
 from microbench.store import Run
 from microbench.topology import allowed_cpus, physical_cores
 
@@ -41,6 +43,7 @@ class Standing:
     """One device or node beside the others.
 
     Attributes:
+        problems: how many it and all others have measured.
         ratio: median over the problems of its time over the median of the others; None where nothing compares.
         p_value: of the signed-rank test, corrected by Holm's method; None with fewer than `FEWEST` problems.
     """
@@ -67,11 +70,13 @@ def standings(times: Mapping[str, Times]) -> list[Standing]:
 
     logs = {name: {key: math.log(value) for key, value in own.items()} for name, own in times.items()}
     ratios: dict[str, Any] = {}
+    problems: dict[str, int] = {}
     for name, own in logs.items():
         others = [other for beside, other in logs.items() if beside != name]
-        common = [key for key in own if others and all(key in other for other in others)]
+        common = [key for key in own if all(key in other for other in others)]
+        problems[name] = len(common)
         ratios[name] = np.array(
-            [own[key] - float(np.median([other[key] for other in others])) for key in common]
+            [own[key] - float(np.median([other[key] for other in others])) for key in common if others]
         )
     tested = [name for name, ratio in ratios.items() if len(times) > 2 and ratio.size >= FEWEST]
     p_values = (
@@ -82,7 +87,7 @@ def standings(times: Mapping[str, Times]) -> list[Standing]:
     return [
         Standing(
             name,
-            ratio.size,
+            problems[name],
             float(np.exp(np.median(ratio))) if ratio.size else None,
             float(p_values[name]) if name in p_values else None,
         )
@@ -104,53 +109,74 @@ def sweep(kernel: str, given: dict[str, Any], command: list[str]) -> int:
     """Measures ``kernel`` on every rank's own device as the command line asks; returns this rank's exit code.
 
     Raises:
-        InputError: MPI is missing, or something asked for does not exist.
+        InputError: MPI is missing, or it is not said which fleet goes on.
     """
+    resume = given.get("resume", False)
+    if resume and "output" not in given:
+        raise InputError("--resume: say which fleet goes on by --output DIR")
     from microbench.options import Options
     from microbench.runner import Face
     from microbench.runner import sweep as measure
 
     mpi = library.load()
     world = mpi.MPI.COMM_WORLD
-    rank, ranks = world.Get_rank(), world.Get_size()
+    rank = world.Get_rank()
     folder = world.bcast(given.get("output") or f"runs/{kernel}-fleet-{int(time.time())}", root=0)
-    outcome: tuple[str, Times, int] | InputError
-    try:
-        _take_share(mpi, world)
-        options = Options.of({"kernel": kernel} | given_options(given))
-        run = measure(
-            options,
-            Path(folder) / f"rank-{rank:04}",
-            resume=given.get("resume", False),
-            command=["microbench", *command],
-            face=Face(),
-        )
-        outcome = socket.gethostname(), _times(run), _failed(run)
-    except InputError as error:
-        outcome = error
-    _wait_for_all(world)
-    outcomes = world.gather(outcome, root=0)
-    code = 0
-    if rank == 0:
-        code = _report(kernel, folder, ranks, outcomes)
+    own = _folder(folder, rank)
+    outcome: _Outcome
+    with watched(world, folder):
+        # A rank that died before it had a run starts one by the options of the others'.
+        stored = world.allgather(_stored_options(own) if resume else None)
+        try:
+            _take_share(mpi, world)
+            before: dict[str, Any] = next((each for each in stored if each is not None), {})
+            if resume and not before:
+                raise InputError(f"{folder} holds no fleet's runs to resume: start it without --resume")
+            run = measure(
+                Options.of(before | {"kernel": kernel} | given_options(given)),
+                own,
+                resume=stored[rank] is not None,
+                command=["microbench", *command],
+                face=Face(),
+            )
+            outcome = _Outcome(socket.gethostname(), _times(run), _not_ok(run))
+        except (InputError, StoreError) as error:
+            outcome = _Outcome(socket.gethostname(), {}, Counter(), error)
+        _wait_for_all(world)
+        outcomes = world.gather(outcome, root=0)
+        code = 0
+        if rank == 0:
+            code = _report(kernel, folder, outcomes)
     mpi.MPI.Finalize()
     return code
 
 
-def _report(kernel: str, folder: str, ranks: int, outcomes: list[tuple[str, Times, int] | InputError]) -> int:
-    for rank, outcome in enumerate(outcomes):
-        if isinstance(outcome, InputError):
-            print(f"microbench: rank {rank}: {outcome}", file=sys.stderr)
-    if any(isinstance(outcome, InputError) for outcome in outcomes):
-        return 2
-    found = [outcome for outcome in outcomes if not isinstance(outcome, InputError)]
-    nodes = [node for node, _, _ in found]
-    devices = {f"{rank}": times for rank, (_, times, _) in enumerate(found)}
+class _Outcome(NamedTuple):
+    """What came of a rank's sweep: its node, its times, how many records have which status other than ok."""
+
+    node: str
+    times: Times
+    not_ok: Counter[str]
+    error: InputError | StoreError | None = None
+
+
+def _report(kernel: str, folder: str, found: Sequence[_Outcome]) -> int:
+    errors = {rank: outcome.error for rank, outcome in enumerate(found) if outcome.error is not None}
+    for rank, error in errors.items():
+        print(f"microbench: rank {rank}: {error}", file=sys.stderr)
+    if errors:
+        return 2 if any(isinstance(error, InputError) for error in errors.values()) else 1
+    ranks = len(found)
+    nodes = [outcome.node for outcome in found]
+    devices = {f"{rank}": outcome.times for rank, outcome in enumerate(found)}
     hosts = len(set(nodes))
-    print(f"{kernel} on {ranks} devices of {hosts} host{'s' * (hosts != 1)}; a run of each is in {folder}")
+    print(
+        f"{kernel} on {ranks} device{'s' * (ranks != 1)} of {hosts} host{'s' * (hosts != 1)}; a run of each is in "
+        f"{folder}"
+    )
     print("\n".join(_table("device", standings(devices), nodes)))
     if hosts > 1:
-        of_nodes = standings(by_node([times for _, times, _ in found], nodes))
+        of_nodes = standings(by_node([outcome.times for outcome in found], nodes))
         print("\n".join(["", *_table("node", of_nodes, [""] * len(of_nodes))]))
     for line in wrapped(
         f"time / others': median over the problems of a device's time over the median of all others'. p: Wilcoxon's "
@@ -159,10 +185,12 @@ def _report(kernel: str, folder: str, ranks: int, outcomes: list[tuple[str, Time
         indent="",
     ):
         print(line)
-    failed = sum(count for _, _, count in found)
-    if failed:
-        print(f"{failed} records are neither ok nor unsupported")
-    return int(failed > 0)
+    not_ok = sum((outcome.not_ok for outcome in found), Counter())
+    if not_ok:
+        counts = ", ".join(f"{count} {status}" for status, count in not_ok.items())
+        first = next(rank for rank, outcome in enumerate(found) if outcome.not_ok)
+        print(f"records neither ok nor unsupported: {counts}; reasons: show {_folder(folder, first)}")
+    return int(bool(not_ok))
 
 
 def _table(what: str, rows: Sequence[Standing], hosts: Sequence[str]) -> list[str]:
@@ -185,8 +213,20 @@ def _times(run: Run) -> dict[str, float]:
     }
 
 
-def _failed(run: Run) -> int:
-    return sum(record.status not in ("ok", "unstable", "unsupported") for record in run.summaries())
+def _not_ok(run: Run) -> Counter[str]:
+    return Counter(record.status for record in run.summaries() if record.status not in ("ok", "unsupported"))
+
+
+def _folder(fleet: str, rank: int) -> Path:
+    return Path(fleet) / f"rank-{rank:04}"
+
+
+def _stored_options(folder: Path) -> dict[str, Any] | None:
+    """The options of the run in ``folder``; None where there is none."""
+    try:
+        return Run.load(folder).info.options
+    except InputError:
+        return None
 
 
 def _take_share(mpi: library.Mpi, world: Any) -> None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
@@ -36,7 +34,7 @@ from microbench.mpi.dialogue import (
 from microbench.mpi.options import CollectiveOptions
 from microbench.mpi.recording import cost_s, make_record, timeout_s
 from microbench.mpi.store import Kept
-from microbench.mpi.table import CollectivePrinter, write_run
+from microbench.mpi.table import CollectivePrinter, Conditions, write_run
 from microbench.plan import Item
 from microbench.protocol import Measurement
 from microbench.store import Run
@@ -46,15 +44,6 @@ _GRACE_S = 0.3
 _STARTING_S = 600.0
 # In which ranks that run answer.
 _ANSWER_S = 2.0
-
-
-@dataclass
-class _Trouble:
-    """Ranks that are gone without having been told to end, in the order in which they went; signals that came."""
-
-    gone: list[int] = field(default_factory=list)
-    told: list[int] = field(default_factory=list)
-    signals: list[int] = field(default_factory=list)
 
 
 class _Lost(Exception):
@@ -72,21 +61,13 @@ class Keeper:
         self._rank_0 = rank_0
         self._output = output
         self._messages = messages
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(line.socket, selectors.EVENT_READ, None)
-        self._listener = link.Listener()
-        self._selector.register(self._listener.socket, selectors.EVENT_READ, None)
-        self._links: dict[int, socket.socket] = {}
-        self._trouble = _Trouble()
-        self._answered: set[int] = set()
+        self._links = link.Links(line.socket)
         self._doing = "starting"
         self._ended = False
 
     def close(self) -> None:
         """Gives up all connections."""
-        self._selector.close()
-        for connection in (self._listener.socket, *self._links.values()):
-            connection.close()
+        self._links.close()
 
     def run(self) -> int:
         """Keeps the run that rank 0 asks for; returns the exit code.
@@ -103,7 +84,7 @@ class Keeper:
             self._line.say(Refused(2 if isinstance(error, InputError) else 1))
             return 0
         with kept:
-            meeting = self._listener.meeting
+            meeting = self._links.listener.meeting
             self._line.say(
                 Accepted(
                     queue=[item.index for item in kept.queue],
@@ -119,7 +100,7 @@ class Keeper:
                 f"{len(kept.queue)} records into {kept.folder}; about {max(1, round(total))} s to go",
                 plain=True,
             )
-            printer = CollectivePrinter(self._output, options.start, begin.hosts, options.confidence)
+            printer = CollectivePrinter(self._output, Conditions.of(kept.writer.info))
             try:
                 return self._keep(kept, options, begin, printer)
             except StoreError as error:
@@ -174,7 +155,7 @@ class Keeper:
                     if rows
                     else lambda: write_run(Run.load(kept.folder), begin.form, self._output)
                 )
-                for connection in self._links.values():
+                for connection in self._links.by_rank.values():
                     link.dismiss(connection)
                 self._line.say(Finished(kept.exit_code()))
                 return 0
@@ -192,7 +173,7 @@ class Keeper:
                 return message
             if self._ended:
                 raise _Lost
-            if self._trouble.gone or self._trouble.told:
+            if self._links.trouble:
                 until = time.monotonic() + _GRACE_S
                 while (left := until - time.monotonic()) > 0:
                     self._attend(left)
@@ -204,40 +185,12 @@ class Keeper:
             self._attend(left)
 
     def _attend(self, timeout_s: float) -> None:
-        for key, _ in self._selector.select(timeout_s):
-            if key.fileobj is self._listener.socket:
-                accepted = self._listener.accept()
-                if accepted is not None:
-                    connection, rank = accepted
-                    self._links[rank] = connection
-                    self._selector.register(connection, selectors.EVENT_READ, rank)
-            elif key.fileobj is self._line.socket:
-                try:
-                    self._line.receive()
-                except EOFError:
-                    self._selector.unregister(self._line.socket)
-                    self._note_gone(0)
-            else:
-                self._attend_link(key.data)
-
-    def _attend_link(self, rank: int) -> None:
-        connection = self._links[rank]
-        try:
-            said = connection.recv(64)
-        except OSError:
-            said = b""
-        if link.ALIVE in said:
-            self._answered.add(rank)
-        elif said:
-            self._trouble.told.append(rank)
-            self._trouble.signals += said
-        else:
-            self._selector.unregister(connection)
-            self._note_gone(rank)
-
-    def _note_gone(self, rank: int) -> None:
-        if rank not in self._trouble.told and rank not in self._trouble.gone:
-            self._trouble.gone.append(rank)
+        if self._links.attend(timeout_s):
+            try:
+                self._line.receive()
+            except EOFError:
+                self._links.leave_other()
+                self._links.note_gone(0)
 
     def _obituary(self, error: Exception, options: CollectiveOptions, item: Item | None) -> Measurement:
         if isinstance(error, TimeoutError):
@@ -250,30 +203,34 @@ class Keeper:
             )
             reason = f"no result after {limit_s:.4g} s (while {self._doing}){who}: raise --timeout if it is only slow"
             return Measurement(status="timeout", reason=reason)
-        if self._trouble.gone:
+        if self._links.gone:
             reason = (
-                f"rank {self._trouble.gone[0]} died while {self._doing}: what the launcher and the rank "
+                f"rank {self._links.gone[0]} died while {self._doing}: what the launcher and the rank "
                 "itself say stands on standard error; go on without this record by --resume"
             )
             return Measurement(status="crashed", reason=reason)
-        name = signal.Signals(self._trouble.signals[0]).name
-        reason = f"stopped from outside ({name} to rank {self._trouble.told[0]}): go on with --resume"
+        rank, number = next(iter(self._links.told.items()))
+        reason = (
+            f"stopped from outside ({signal.Signals(number).name} to rank {rank}, from somebody or from a launcher "
+            "that was stopped itself): go on with --resume"
+        )
         return Measurement(status="interrupted", reason=reason)
 
     def _silent(self) -> list[int]:
         """Connected ranks that do not answer."""
-        for connection in self._links.values():
+        asked = self._links.by_rank
+        for connection in asked.values():
             link.ask(connection)
         until = time.monotonic() + _ANSWER_S
-        while self._links.keys() - self._answered and (left := until - time.monotonic()) > 0:
+        while asked.keys() - self._links.answered and (left := until - time.monotonic()) > 0:
             self._attend(left)
-        return sorted(self._links.keys() - self._answered)
+        return sorted(asked.keys() - self._links.answered)
 
     def _end_ranks(self) -> None:
-        for connection in self._links.values():
+        for connection in self._links.by_rank.values():
             link.end(connection)
         # Where no connection reaches it, it is still this process's parent, if it lives.
-        if 0 not in self._links and self._rank_0 == os.getppid():
+        if 0 not in self._links.by_rank and self._rank_0 == os.getppid():
             os.kill(os.getppid(), signal.SIGKILL)
 
     def _print(self, write: Any) -> None:

@@ -12,9 +12,12 @@ import fcntl
 import os
 import secrets
 import select
+import selectors
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 
@@ -22,6 +25,7 @@ _CONNECTING_S = 3.0
 _GREETING = struct.Struct("!16sI")
 _ASK = b"?"
 ALIVE = b"\0"  # no signal has this number
+DONE = b"d"  # nor this one: what a rank says that ends as it should
 _END = b"e"
 _DISMISSED = b"d"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -59,6 +63,86 @@ class Listener:
         return connection, rank
 
 
+class Links:
+    """The ranks' connections to one process, beside its connection to another process.
+
+    Attributes:
+        done: ranks that have said that they end as they should.
+        told: ranks that got a signal, in that order, each with its first.
+        ended: ranks that are gone without having said `DONE`, in that order.
+        gone: those of them that had got no signal.
+        answered: ranks that were asked and answered.
+    """
+
+    def __init__(self, other: socket.socket) -> None:
+        self.other = other
+        self.listener = Listener()
+        self.by_rank: dict[int, socket.socket] = {}
+        self.done: set[int] = set()
+        self.told: dict[int, int] = {}
+        self.ended: list[int] = []
+        self.gone: list[int] = []
+        self.answered: set[int] = set()
+        self._selector = selectors.DefaultSelector()
+        for each in (other, self.listener.socket):
+            self._selector.register(each, selectors.EVENT_READ)
+
+    @property
+    def trouble(self) -> bool:
+        """Whether a rank is gone, or was told to end."""
+        return bool(self.gone or self.told)
+
+    def attend(self, timeout_s: float | None) -> bool:
+        """Waits for something to be said, and hears it; returns whether that was by the other process."""
+        others = False
+        for key, _ in self._selector.select(timeout_s):
+            if key.fileobj is self.listener.socket:
+                accepted = self.listener.accept()
+                if accepted is not None:
+                    connection, rank = accepted
+                    self.by_rank[rank] = connection
+                    self._selector.register(connection, selectors.EVENT_READ, rank)
+            elif key.fileobj is self.other:
+                others = True
+            else:
+                self._hear(key.data)
+        return others
+
+    def note_gone(self, rank: int) -> None:
+        """Counts the rank as gone, unless that was to be expected or is known."""
+        if rank not in self.done and rank not in self.ended:
+            self.ended.append(rank)
+            if rank not in self.told:
+                self.gone.append(rank)
+
+    def leave_other(self) -> None:
+        """No longer listens to the other process, which is gone."""
+        self._selector.unregister(self.other)
+
+    def close(self) -> None:
+        """Gives up all connections."""
+        self._selector.close()
+        for connection in (self.listener.socket, *self.by_rank.values()):
+            connection.close()
+
+    def _hear(self, rank: int) -> None:
+        connection = self.by_rank[rank]
+        try:
+            said = connection.recv(64)
+        except OSError:
+            said = b""
+        if not said:
+            self._selector.unregister(connection)
+            self.note_gone(rank)
+        for byte in said:
+            if byte == ALIVE[0]:
+                self.answered.add(rank)
+            elif byte == DONE[0]:
+                self.done.add(rank)
+            else:
+                self.told.setdefault(rank, byte)
+
+
 def ask(connection: socket.socket) -> None:
     """Has the rank at the other end answer `ALIVE`; one that is stopped, or whose host is gone, does not."""
     with contextlib.suppress(OSError):
@@ -77,6 +161,23 @@ def dismiss(connection: socket.socket) -> None:
         connection.send(_DISMISSED)
 
 
+def start_process(module: str, *arguments: str) -> socket.socket:
+    """Starts ``module`` in a session of its own, so that what ends the ranks does not end it.
+
+    Its first argument is the descriptor of its end of the connection that is returned.
+    """
+    mine, its = socket.socketpair()
+    with its:
+        subprocess.Popen(
+            [sys.executable, "-m", module, str(its.fileno()), *arguments],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[its.fileno()],
+            env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
+            start_new_session=True,
+        )
+    return mine
+
+
 class Link:
     """The rank's side: connects, passes signals on, and ends this process when it is told to.
 
@@ -85,7 +186,7 @@ class Link:
     """
 
     def __init__(self, meeting: Meeting, rank: int) -> None:
-        self._socket = _connect(meeting, rank)
+        self._socket = connect(meeting, rank)
         self.connected = self._socket is not None
         if self._socket is None:
             return
@@ -114,7 +215,8 @@ class Link:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _connect(meeting: Meeting, rank: int) -> socket.socket | None:
+def connect(meeting: Meeting, rank: int) -> socket.socket | None:
+    """A connection to the process that listens; None where the network forbids it."""
     for address in meeting.addresses:
         with contextlib.suppress(OSError):
             connection = socket.create_connection((address, meeting.port), _CONNECTING_S)

@@ -361,16 +361,24 @@ class _Measuring:
             doubts.append("there are more ranks than processors: ranks wait for each other's processors")
         return doubts
 
-    def _overlap(self, alone_s: float) -> dict[str, float]:
+    def _overlap(self, alone_s: float) -> dict[str, float | None]:
         """How much of a computation as long as the collective is hidden behind it, or the reverse."""
+
+        def share(together_s: float) -> float:
+            hidden_s: float = alone_s + compute_s - together_s
+            return hidden_s / min(alone_s, compute_s)
+
         rounds = max(self._team.all("computing_rounds", alone_s))
-        compute_s = max(self._team.all("time_computing", rounds))
+        compute_s: float = max(self._team.all("time_computing", rounds))
         rule = StartRule(self._window, self._slack_s, self._setting.yielding, rounds)
         found: list[Repetitions] = self._team.all("measure", _OVERLAPS, rule)
         together = self._of_ranks((found[0][0], _stack(found, 1), _stack(found, 2))).max(axis=0)
         together_s = float(np.median(together))
+        interval = corrected_median_interval(together, self._options.confidence)
         return {
-            "share": (alone_s + compute_s - together_s) / min(alone_s, compute_s),
+            "share": share(together_s),
+            "share_low": None if interval is None else share(interval.high),
+            "share_high": None if interval is None else share(interval.low),
             "alone_s": alone_s,
             "compute_s": compute_s,
             "together_s": together_s,

@@ -70,23 +70,33 @@ def problem_of(item: Item) -> CollectiveProblem:
 
 
 def _rows(options: CollectiveOptions, precision: str, ranks: int) -> list[Row]:
-    rows = [fitted for row in _asked(options, precision) for fitted in _fitted(row, options, ranks)]
+    rows = [fitted for row in _asked(options, precision, ranks) for fitted in _fitted(row, options, ranks)]
     return distinct(filter_rows(rows, options.where))
 
 
-def _asked(options: CollectiveOptions, precision: str) -> Sequence[Row]:
+def _asked(options: CollectiveOptions, precision: str, ranks: int) -> Sequence[Row]:
     if options.problem:
         return [parse_problem(options.kernel, text) for text in options.problem]
     if options.problems or not options.swept:
         return load_problems(options.kernel, options.problems or DEFAULT_PROBLEMS)
-    return [*_swept(options, ITEM_BYTES[ELEMENT_TYPES[precision].storage])]
+    return [*_swept(options, precision, ranks)]
 
 
-def _swept(options: CollectiveOptions, item_bytes: int) -> Iterator[Row]:
+def _swept(options: CollectiveOptions, precision: str, ranks: int) -> Iterator[Row]:
+    """The sizes asked for, each rounded down to what there is, but none below the smallest."""
     problem_type: Any = kernels.kernel(options.kernel).PROBLEM
-    size, high, factor = options.sizes
+    item_bytes = ITEM_BYTES[ELEMENT_TYPES[precision].storage]
+    step = item_bytes * (ranks if problem_type.shares else 1)
+    low, high, factor = options.sizes
+    least = -(-low // step) * step
+    if least > high:
+        raise InputError(
+            f"--min-bytes {low} --max-bytes {high}: sizes of {options.kernel} of {ranks} ranks in {precision} are "
+            f"multiples of {step} bytes, and none is in this range"
+        )
+    size = low
     while size <= high:
-        elements = max(1, size // item_bytes)
+        elements = max(least, size // step * step) // item_bytes
         if elements > LARGEST_SIZE:
             raise InputError(f"--max-bytes {high}: MPI counts up to {LARGEST_SIZE} elements")
         yield Row(problem_type(elements=elements), {}, "--min-bytes, --max-bytes")

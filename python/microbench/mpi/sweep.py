@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 from collections.abc import Callable
 
 from microbench import extensions
-from microbench.mpi import devices, plan
+from microbench.mpi import devices, link, plan
 from microbench.mpi.dialogue import (
     Accepted,
     Begin,
@@ -83,7 +80,7 @@ def conduct(
             flush=True,
         )
     gpus = devices.take(team, options, places, nodes) if options.device == "cuda" else []
-    line = Line(_start_keeper())
+    line = Line(link.start_process("microbench.mpi.keeper"))
     line.say(
         Begin(
             options=options.plain(),
@@ -152,17 +149,3 @@ def _crowded(places: tuple[Place, ...]) -> bool:
 def _timer() -> tuple[float, float]:
     resolution_s, overhead_s = extensions.load("microbench._cpu").calibrate_timer()
     return float(resolution_s), float(overhead_s)
-
-
-def _start_keeper() -> socket.socket:
-    """Starts the keeper in a session of its own, so that what ends the ranks does not end it."""
-    mine, its = socket.socketpair()
-    with its:
-        subprocess.Popen(
-            [sys.executable, "-m", "microbench.mpi.keeper", str(its.fileno())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[its.fileno()],
-            env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
-            start_new_session=True,
-        )
-    return mine
