@@ -96,7 +96,9 @@ def build(
 def choices(options: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The passes and layouts asked for. Raises InputError where the kernel has no such."""
     kernel = kernels.kernel(options.kernel)
-    return _chosen("--pass", options.pass_, kernel.PASSES), _chosen("--layout", options.layout, kernel.LAYOUTS)
+    return _chosen("--pass", options.pass_, kernel.PASSES), _chosen(
+        "--layout", options.layout, kernel.LAYOUTS
+    )
 
 
 def _known(
