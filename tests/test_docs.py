@@ -88,7 +88,7 @@ def test_commands_of_the_docs_work(command: str, tmp_path: Path) -> None:
         words += ["--where", "elements<=1000000"] if "gradients" in words else []
         fake: dict[str, str] = {}
         if "nccl" in words:
-            fake = {**FakeCuda.built().environment(tmp_path), "FAKE_CUDA_DEVICES": "2"}
+            fake = {**FakeCuda.built().environment(tmp_path), "FAKE_CUDA_DEVICES": "16"}
         process = installation("mpich").run(2, "-m", "microbench", *words, cwd=tmp_path, timeout=200, **fake)
         assert process.returncode in (0, 1), process.stderr
         assert "Traceback" not in process.stderr
