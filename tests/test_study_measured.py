@@ -207,9 +207,7 @@ class FakeRunner:
         assert [item.index for item in items] == list(range(len(items)))
         self.sweeps.append((output.name, options, list(items)))
         if options.time_budget is not None and options.time_budget < self.probe_s:
-            raise InputError(
-                f"--time-budget {options.time_budget:g}: no problem fits; the shortest takes about {self.probe_s} s"
-            )
+            raise plan.NothingFits(options.time_budget, self.probe_s)
         self.limit = math.inf if options.workspace_limit is None else options.workspace_limit
         info = make_info(
             kernel="conv",

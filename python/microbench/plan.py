@@ -182,11 +182,21 @@ def _chosen(option: str, asked: tuple[str, ...], offered: tuple[str, ...]) -> tu
     return tuple(dict.fromkeys(asked))
 
 
+class NothingFits(InputError):
+    """A time budget is too short for any problem; ``shortest_s`` is what the shortest takes."""
+
+    def __init__(self, budget_s: float, shortest_s: float) -> None:
+        super().__init__(
+            f"--time-budget {budget_s:g}: no problem fits; the shortest takes about {shortest_s:.0f} s"
+        )
+        self.shortest_s = shortest_s
+
+
 def within(items: Sequence[Item], cost: Callable[[Item], float], budget_s: float, seed: int) -> list[Item]:
     """The items of as many problems as fit into ``budget_s``, renumbered.
 
     Problems are taken in random order (by ``seed``) as long as all that is planned for them fits, so that the choice
-    favours none but the shorter ones. Raises InputError where not one fits.
+    favours none but the shorter ones. Raises NothingFits where not one fits.
     """
     costs: dict[Problem, float] = {}
     for item in items:
@@ -200,9 +210,7 @@ def within(items: Sequence[Item], cost: Callable[[Item], float], budget_s: float
             chosen.add(problem)
             left -= costs[problem]
     if not chosen:
-        raise InputError(
-            f"--time-budget {budget_s:g}: no problem fits; the shortest takes about {min(costs.values()):.0f} s"
-        )
+        raise NothingFits(budget_s, min(costs.values()))
     kept = [item for item in items if item.row.problem in chosen]
     return [dataclasses.replace(item, index=place) for place, item in enumerate(kept)]
 

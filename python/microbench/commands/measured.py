@@ -33,7 +33,7 @@ def sweep(kernel: str, given: dict[str, Any], command: list[str]) -> int:
     from microbench.resuming import check_options
     from microbench.store import Run
 
-    asked = {"kernel": kernel} | given_options(given)
+    asked = given_options(given)
     resume = given.get("resume", False)
     if resume:
         if "output" not in given:
@@ -41,9 +41,9 @@ def sweep(kernel: str, given: dict[str, Any], command: list[str]) -> int:
         stored = Run.load(given["output"]).info
         if stored.kernel != kernel:
             raise InputError(f"--resume: {given['output']} is a run of {stored.kernel}, not of {kernel}")
-        check_options(Path(given["output"]), given_options(given), stored.options)
+        check_options(Path(given["output"]), asked, stored.options)
         asked = stored.options | asked
-    options = Options.of(asked)
+    options = Options.of(asked | {"kernel": kernel})
     return exit_code(measure(options, given.get("output"), resume, command, given.get("format", "table")))
 
 

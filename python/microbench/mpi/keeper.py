@@ -39,8 +39,6 @@ from microbench.plan import Item
 from microbench.protocol import Measurement
 from microbench.store import Run
 
-# For so long after the first sign of trouble more of it is awaited: who died first, and who was only told to end.
-_GRACE_S = 0.3
 _STARTING_S = 600.0
 # In which ranks that run answer.
 _ANSWER_S = 2.0
@@ -174,7 +172,7 @@ class Keeper:
             if self._ended:
                 raise _Lost
             if self._links.trouble:
-                until = time.monotonic() + _GRACE_S
+                until = time.monotonic() + link.GRACE_S
                 while (left := until - time.monotonic()) > 0:
                     self._attend(left)
                 self._ended = True

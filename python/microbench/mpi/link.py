@@ -21,6 +21,8 @@ import sys
 import threading
 from dataclasses import dataclass
 
+# For so long after the first sign of trouble more of it is awaited: who died first, and who was only told to end.
+GRACE_S = 0.3
 _CONNECTING_S = 3.0
 _GREETING = struct.Struct("!16sI")
 _ASK = b"?"

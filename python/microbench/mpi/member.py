@@ -81,7 +81,6 @@ class Member:
         self._groups = (mpi.MPI.COMM_WORLD.Dup(), agreement)
         self._agreement = mpi.communicator(self._groups[1])
         self.rank: int = agreement.Get_rank()
-        self.ranks: int = agreement.Get_size()
         self._clock: Any = None  # until set_clock
         self._parts: list[Any] = []  # the collective's, one a GPU
         self._executable: Any = None

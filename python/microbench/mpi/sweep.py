@@ -71,8 +71,8 @@ def conduct(
         EOFError: the keeper of the run is gone.
     """
     places, nodes = _settle(team, pin=options.pin)
-    ranks = len(places) * options.gpus_per_rank
-    if ranks == 1:
+    setting = Setting(team, options, places, nodes, _crowded(places), _timer())
+    if setting.ranks == 1:
         print(
             "one rank: nothing is sent, and what is measured is a copy at most; start several, for instance: "
             f"{HOW_TO_START} {options.kernel}",
@@ -84,7 +84,7 @@ def conduct(
     line.say(
         Begin(
             options=options.plain(),
-            ranks=ranks,
+            ranks=setting.ranks,
             hosts=len(set(nodes)),
             environment=capture(mpi.MPI, places, nodes, command, gpus),
             command=["microbench", *command],
@@ -99,8 +99,7 @@ def conduct(
     assert isinstance(accepted, Accepted)
     connected = team.all("meet", Meeting(tuple(accepted.addresses), accepted.port, accepted.token))
     line.say(Watch([rank for rank, each in enumerate(connected) if not each]))
-    setting = Setting(team, options, places, nodes, _crowded(places), _timer())
-    items = plan.build(options, ranks)
+    items = plan.build(options, setting.ranks)
     for index in accepted.queue:
         line.say(Next())
         seed = record_seed(accepted.seed, accepted.repeat, index)

@@ -17,9 +17,6 @@ import msgspec
 
 from microbench.mpi import link
 
-# For so long after the first sign of trouble more of it is awaited: who died first, and who was only told to end.
-_GRACE_S = 0.3
-
 
 @contextlib.contextmanager
 def watched(world: Any, folder: str) -> Iterator[None]:
@@ -63,7 +60,7 @@ def main(arguments: list[str]) -> int:
         if 0 in links.done:
             return 0
         links.leave_other()
-        until = time.monotonic() + _GRACE_S
+        until = time.monotonic() + link.GRACE_S
         while (left := until - time.monotonic()) > 0:
             links.attend(left)
         if sentence := obituary(links):

@@ -17,7 +17,6 @@ import dataclasses
 import io
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from microbench import kernels, plan, runner
 from microbench.errors import InputError
 from microbench.fills import FILLS
 from microbench.options import Options
-from microbench.plan import Item
+from microbench.plan import Item, NothingFits
 from microbench.problem import PRECISIONS, Case, Scalar
 from microbench.record import Record
 from microbench.runner import Face
@@ -62,8 +61,6 @@ _WARMING = 3
 _HANDLING_S = 0.5
 # Micro-batches that follow each other fill the last-level cache so often.
 _CACHES = 2
-# What a sweep's refusal of its time budget says.
-_SHORTEST = re.compile(r"the shortest takes about (\d+) s")
 # The fewest that can show a difference at 99 %.
 _FILL_ROUNDS = 5
 
@@ -206,13 +203,10 @@ class _Measuring:
         share = max(1.0, _PROBE_SHARE * budget)
         try:
             return self._sweep(PROBE, msgspec.structs.replace(base, time_budget=share), None)
-        except InputError as error:
-            needed = _SHORTEST.search(str(error))
-            if needed is None:
-                raise
+        except NothingFits as error:
             raise InputError(
                 f"--time-budget {budget:g}: no layer fits; the shortest takes about "
-                f"{float(needed[1]) / _PROBE_SHARE:.0f} s, from its first look to its divisions"
+                f"{round(error.shortest_s) / _PROBE_SHARE:.0f} s, from its first look to its divisions"
             ) from error
 
     def _picks(self, named: Options, study: Study) -> None:
