@@ -89,7 +89,15 @@ class BackendDescriptor {
     const std::vector<cudnnBackendDescriptor_t> pointers(values.begin(), values.end());
     set(name, CUDNN_TYPE_BACKEND_DESCRIPTOR, pointers);
   }
-  void finalize() { MICROBENCH_CUDNN(cudnnBackendFinalize, descriptor_); }
+  // Whatever fails here but for want of memory (compiling a plan's kernels, loading them) leaves the device
+  // as it was: this descriptor cannot be had, another may.
+  void finalize() {
+    const cudnnStatus_t status = MICROBENCH_CUDNN_STATUS(cudnnBackendFinalize, descriptor_);
+    if (succeeded(status)) return;
+    const Failure failure = failure_of(status);
+    fail_call(failure == Failure::out_of_memory ? failure : Failure::unsupported, "cudnnBackendFinalize",
+              describe(status));
+  }
 
   // At most `limit` values.
   template <typename T>

@@ -169,7 +169,8 @@ struct Found {
 };
 
 // The fastest of Find's results that may be had in the precision. fp32 keeps tensor cores out: results that
-// use them are passed over, others run as the precision says.
+// use them are passed over, others run as the precision says. So are gradients in 16 bits that are not
+// deterministic: cuDNN adds their parts up in 16 bits, by atomics.
 template <typename Performance, typename Query>
 Found fastest(const Shape& shape, const cuda::CudnnPrecision& precision, std::int64_t limit, Query&& query) {
   std::array<Performance, kMostPerformances> performances{};
@@ -180,8 +181,10 @@ Found fastest(const Shape& shape, const cuda::CudnnPrecision& precision, std::in
     const Performance& each = performances[static_cast<std::size_t>(rank)];
     const bool tensor_cores =
         each.mathType == CUDNN_TENSOR_OP_MATH || each.mathType == CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION;
+    const bool in_16_bits = shape.pass != Pass::forward && element_bytes(precision.storage) == 2 &&
+                            each.determinism == CUDNN_NON_DETERMINISTIC;
     if (each.status != CUDNN_STATUS_SUCCESS || static_cast<std::int64_t>(each.memory) > limit ||
-        (fma && tensor_cores)) {
+        (fma && tensor_cores) || in_16_bits) {
       continue;
     }
     const auto algorithm = static_cast<int>(each.algo);

@@ -119,21 +119,14 @@ class CudnnRnn final : public cuda::CudaHarness {
         handle_(stream()),
         descriptors_(handle_, sizes_, algorithm_, precision_),
         space_(handle_, descriptors_, mode_, request.workspace_limit),
-        work_(space_.work),
+        work_(std::max<std::int64_t>(space_.work, 1)),  // a null one is refused
         reserve_(space_.reserve),
         weights_(weight_bytes(handle_, descriptors_)),
         gradients_(sizes_.backward() ? weights_.bytes() : 0),
-        lengths_(sizes_.batch * static_cast<std::int64_t>(sizeof(std::int32_t))),
         blocks_(weight_blocks(handle_, descriptors_.rnn, sizes_, weights_.data(), weights_.bytes(),
                               element_bytes(precision_.storage))),
         staging_(weights_.bytes()),
-        operands_(sizes_, {precision_.storage, precision_.storage, precision_.storage, precision_.storage}) {
-    const std::vector<std::int32_t> lengths(static_cast<std::size_t>(sizes_.batch), as_int(sizes_.steps));
-    MICROBENCH_CUDA(cudaMemcpyAsync(lengths_.data(), lengths.data(),
-                                    static_cast<std::size_t>(lengths_.bytes()), cudaMemcpyHostToDevice,
-                                    stream()));
-    stream().synchronize();
-  }
+        operands_(sizes_, {precision_.storage, precision_.storage, precision_.storage, precision_.storage}) {}
 
   // Places the weights; before a backward runs the training forward whose reserve space it consumes.
   void enqueue_preparation(cudaStream_t stream) override {
@@ -175,6 +168,9 @@ class CudnnRnn final : public cuda::CudaHarness {
   std::int64_t workspace_bytes() const override { return space_.work + space_.reserve; }
 
  private:
+  // Since cuDNN 8.9.1 the descriptors of the sequences alone say how long they are.
+  static constexpr const std::int32_t* kDeviceLengths = nullptr;
+
   static void* data(const std::unique_ptr<cuda::Buffer>& buffer) {
     return buffer == nullptr ? nullptr : buffer->data();
   }
@@ -185,27 +181,26 @@ class CudnnRnn final : public cuda::CudaHarness {
   void forward(cudaStream_t stream) {
     handle_.use(stream);
     const DeviceOperands& o = operands_;
-    MICROBENCH_CUDNN(cudnnRNNForward, handle_, descriptors_.rnn, mode_,
-                     static_cast<const std::int32_t*>(lengths_.data()), descriptors_.x, data(o.x),
-                     descriptors_.y, data(o.y), descriptors_.state, data(o.h0), data(o.hn), cell_state(),
-                     data(o.c0), data(o.cn), bytes(weights_), weights_.data(), bytes(work_), work_.data(),
-                     bytes(reserve_), reserve_.data());
+    MICROBENCH_CUDNN(cudnnRNNForward, handle_, descriptors_.rnn, mode_, kDeviceLengths, descriptors_.x,
+                     data(o.x), descriptors_.y, data(o.y), descriptors_.state, data(o.h0), data(o.hn),
+                     cell_state(), data(o.c0), data(o.cn), bytes(weights_), weights_.data(), bytes(work_),
+                     work_.data(), bytes(reserve_), reserve_.data());
   }
 
   void backward(cudaStream_t stream) {
     handle_.use(stream);
     const DeviceOperands& o = operands_;
-    const auto* lengths = static_cast<const std::int32_t*>(lengths_.data());
     // cuDNN adds to the gradients of weights and biases, so that a caller starts from zero.
     MICROBENCH_CUDA(cudaMemsetAsync(gradients_.data(), 0, bytes(gradients_), stream));
-    MICROBENCH_CUDNN(cudnnRNNBackwardData_v8, handle_, descriptors_.rnn, lengths, descriptors_.y, data(o.y),
-                     data(o.dy), descriptors_.x, data(o.dx), descriptors_.state, data(o.h0), data(o.dhn),
-                     data(o.dh0), cell_state(), data(o.c0), data(o.dcn), data(o.dc0), bytes(weights_),
-                     weights_.data(), bytes(work_), work_.data(), bytes(reserve_), reserve_.data());
-    MICROBENCH_CUDNN(cudnnRNNBackwardWeights_v8, handle_, descriptors_.rnn, CUDNN_WGRAD_MODE_ADD, lengths,
-                     descriptors_.x, data(o.x), descriptors_.state, data(o.h0), descriptors_.y, data(o.y),
-                     bytes(gradients_), gradients_.data(), bytes(work_), work_.data(), bytes(reserve_),
+    MICROBENCH_CUDNN(cudnnRNNBackwardData_v8, handle_, descriptors_.rnn, kDeviceLengths, descriptors_.y,
+                     data(o.y), data(o.dy), descriptors_.x, data(o.dx), descriptors_.state, data(o.h0),
+                     data(o.dhn), data(o.dh0), cell_state(), data(o.c0), data(o.dcn), data(o.dc0),
+                     bytes(weights_), weights_.data(), bytes(work_), work_.data(), bytes(reserve_),
                      reserve_.data());
+    MICROBENCH_CUDNN(cudnnRNNBackwardWeights_v8, handle_, descriptors_.rnn, CUDNN_WGRAD_MODE_ADD,
+                     kDeviceLengths, descriptors_.x, data(o.x), descriptors_.state, data(o.h0),
+                     descriptors_.y, data(o.y), bytes(gradients_), gradients_.data(), bytes(work_),
+                     work_.data(), bytes(reserve_), reserve_.data());
   }
 
   static std::size_t bytes(const cuda::Memory& memory) { return static_cast<std::size_t>(memory.bytes()); }
@@ -217,7 +212,7 @@ class CudnnRnn final : public cuda::CudaHarness {
   cuda::CudnnHandle handle_;
   Descriptors descriptors_;
   Space space_;
-  cuda::Memory work_, reserve_, weights_, gradients_, lengths_;
+  cuda::Memory work_, reserve_, weights_, gradients_;
   std::vector<WeightBlock> blocks_;
   Memory staging_;
   DeviceOperands operands_;

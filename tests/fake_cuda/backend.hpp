@@ -198,13 +198,20 @@ inline cudnnStatus_t finalize_engine(Descriptor& engine) {
   return CUDNN_STATUS_SUCCESS;
 }
 
+// A knob's value whose kernel the run-time compiler refuses.
+constexpr std::int64_t kNotCompiling = 99;
+
 inline cudnnStatus_t finalize_plan(Descriptor& plan) {
   const Descriptor& configuration = configuration_of(plan);
   const auto engine =
       configuration.descriptor(CUDNN_ATTR_ENGINECFG_ENGINE).one<std::int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
   std::int64_t workspace = engines().at(engine).workspace;
   for (void* knob : configuration.all<void*>(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES)) {
-    workspace += static_cast<Descriptor*>(knob)->one<std::int64_t>(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE);
+    const auto value = static_cast<Descriptor*>(knob)->one<std::int64_t>(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE);
+    if (value == kNotCompiling) {
+      return refuse(CUDNN_STATUS_INTERNAL_ERROR_COMPILATION_FAILED, "this tile does not compile");
+    }
+    workspace += value;
   }
   plan.put(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, std::vector<std::int64_t>{workspace});
   return CUDNN_STATUS_SUCCESS;

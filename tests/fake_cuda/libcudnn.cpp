@@ -119,8 +119,9 @@ cudnnStatus_t rank(int requested, int* returned, Performance* all) {
   return CUDNN_STATUS_SUCCESS;
 }
 
-// What Find says: first what tensor cores would do, then the algorithms with the most workspace first; those
-// that are not supported, or need more than there is, last. Writes to the result and to all of the workspace.
+// What Find says: first what tensor cores would do, or what adds gradients in 16 bits by atomics, then the
+// algorithms with the most workspace first; those that are not supported, or need more than there is, last.
+// Writes to the result and to all of the workspace.
 template <typename Performance, typename Algorithm>
 cudnnStatus_t find(bool forward, const fake::Tensor& w, const cudnnConvolutionStruct* convolution,
                    std::size_t result_bytes, void* result, int requested, int* returned, Performance* all,
@@ -146,6 +147,13 @@ cudnnStatus_t find(bool forward, const fake::Tensor& w, const cudnnConvolutionSt
     tensor_cores.algo = static_cast<Algorithm>(0);
     tensor_cores.mathType = CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION;
     found.insert(found.begin(), tensor_cores);
+  }
+  if (!forward && (w.type == CUDNN_DATA_HALF || w.type == CUDNN_DATA_BFLOAT16)) {
+    Performance atomics{};
+    atomics.algo = static_cast<Algorithm>(0);
+    atomics.determinism = CUDNN_NON_DETERMINISTIC;
+    atomics.mathType = convolution->math;
+    found.insert(found.begin(), atomics);
   }
   *returned = std::min(requested, static_cast<int>(found.size()));
   std::copy_n(found.begin(), *returned, all);
