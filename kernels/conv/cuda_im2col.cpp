@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <numeric>
 
 #include "common/cuda/harness.hpp"
 #include "common/cuda/matmul.hpp"
@@ -134,11 +135,21 @@ class Im2col final : public cuda::CudaHarness {
     const std::int64_t taps = one.taps(), pixels = one.pixels(), k = shape_.group_k();
     cuda::MatmulTypes types = types_.product;
     if (shape_.pass != Pass::forward) types.output = types_.accumulator;
-    auto made = std::make_unique<cuda::Matmul>(precision_, types,
-                                               shape_.channels_last ? rows_of_pixels(images * pixels, taps, k)
-                                                                    : rows_of_taps(images, pixels, taps, k));
+    cuda::MatmulShape shape = shape_.channels_last ? rows_of_pixels(images * pixels, taps, k)
+                                                   : rows_of_taps(images, pixels, taps, k);
+    shape.alignment = alignment(taps, pixels, k);
+    auto made = std::make_unique<cuda::Matmul>(precision_, types, shape);
     made->choose("auto", limit);
     return made;
+  }
+
+  // The largest power of two up to 256 that every address of a group's or an image's matrix is a multiple of.
+  std::uint32_t alignment(std::int64_t taps, std::int64_t pixels, std::int64_t k) const {
+    constexpr std::int64_t kAllocated = 256;
+    const std::int64_t lowered = taps * pixels * element_bytes(lowered_type_);
+    const std::int64_t y = (shape_.channels_last ? k : k * pixels) * element_bytes(types_.product.output);
+    const std::int64_t w = k * taps * element_bytes(rounds() ? types_.accumulator : types_.product.storage);
+    return static_cast<std::uint32_t>(std::gcd(kAllocated, lowered | y | w));
   }
 
   // nchw. Column-major: matrices and y are pixels x taps and pixels x k, w is taps x k.

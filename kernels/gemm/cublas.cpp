@@ -56,10 +56,16 @@ class CublasGemm final : public cuda::CudaHarness {
         workspace_(std::min(request.workspace_limit, kUsualWorkspace)),
         operands_(sizes_, types_.storage, types_.output),
         pointers_(interface_ == kPointers ? 3 * sizes_.batch * static_cast<std::int64_t>(sizeof(void*)) : 0) {
-    // Given by us, so that its size is known and stream capture finds nothing to allocate.
+    MICROBENCH_CUBLAS(cublasSetStream, handle_, stream());
+    // Given by us, so that its size is known and stream capture finds nothing to allocate; after the stream,
+    // because setting that goes back to cuBLAS's own.
     MICROBENCH_CUBLAS(cublasSetWorkspace, handle_, workspace_.data(),
                       static_cast<std::size_t>(workspace_.bytes()));
-    MICROBENCH_CUBLAS(cublasSetStream, handle_, stream());
+    if (cuda::sums_are_wider(types_)) {
+      MICROBENCH_CUBLAS(
+          cublasSetMathMode, handle_,
+          static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
+    }
   }
 
   void enqueue_preparation(cudaStream_t stream) override {
@@ -79,6 +85,21 @@ class CublasGemm final : public cuda::CudaHarness {
   }
 
   void enqueue(cudaStream_t) override {
+    try {
+      multiply();
+    } catch (const cuda::OutOfMemory&) {  // cuBLAS allocates nothing: it means the workspace
+      throw Unsupported("cuBLAS does not compute this product with a workspace of " +
+                        std::to_string(workspace_.bytes()) + " bytes: raise --workspace-limit");
+    }
+  }
+
+  std::vector<cuda::DeviceOperand> device_operands() override { return operands_.list(); }
+  bool keeps_addresses() const override { return interface_ == kPointers; }
+  std::string implementation() const override { return interface_; }
+  std::int64_t workspace_bytes() const override { return workspace_.bytes(); }
+
+ private:
+  void multiply() {
     const auto a_operation = sizes_.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const auto b_operation = sizes_.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cudaDataType_t storage = cuda::data_type(types_.storage), output = cuda::data_type(types_.output);
@@ -102,11 +123,6 @@ class CublasGemm final : public cuda::CudaHarness {
     }
   }
 
-  std::vector<cuda::DeviceOperand> device_operands() override { return operands_.list(); }
-  std::string implementation() const override { return interface_; }
-  std::int64_t workspace_bytes() const override { return workspace_.bytes(); }
-
- private:
   static constexpr std::int64_t kUsualWorkspace = 32 << 20;  // what NVIDIA recommends for Hopper
   Sizes sizes_;
   std::string interface_;

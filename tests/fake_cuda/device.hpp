@@ -8,8 +8,9 @@
 struct CUstream_st {
   // Does `work`, which takes `seconds` of the device; while a graph is captured it is only kept.
   virtual void run(double seconds, std::function<void()> work) = 0;
-  // The host waits: for ever behind a blocking kernel, were that not limited.
-  virtual void synchronize() = 0;
+  // The host waits: for ever behind a blocking kernel, were that not limited. False, and the capture invalid,
+  // while a graph is captured.
+  virtual bool synchronize() = 0;
 
  protected:
   ~CUstream_st() = default;

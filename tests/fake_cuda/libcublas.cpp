@@ -6,6 +6,8 @@
 
 struct cublasContext {
   cudaStream_t stream = nullptr;
+  bool own_workspace = false;
+  cublasMath_t math = CUBLAS_DEFAULT_MATH;
 };
 
 namespace {
@@ -48,10 +50,16 @@ cublasStatus_t cublasDestroy_v2(cublasHandle_t handle) {
 }
 cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
   handle->stream = stream;
+  handle->own_workspace = false;  // as the real one: back to the library's default
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t, void* space, std::size_t bytes) {
+cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t handle, void* space, std::size_t bytes) {
+  handle->own_workspace = true;
   return space == nullptr && bytes > 0 ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t math) {
+  handle->math = math;
+  return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasGemmStridedBatchedEx_64(
@@ -60,6 +68,10 @@ cublasStatus_t cublasGemmStridedBatchedEx_64(
     long long a_stride, const void* b, cudaDataType b_type, std::int64_t ldb, long long b_stride,
     const void* beta, void* c, cudaDataType c_type, std::int64_t ldc, long long c_stride, std::int64_t batch,
     cublasComputeType_t compute, cublasGemmAlgo_t) {
+  // Stricter than the real one, where this would be noticed in a graph or in a result only.
+  const bool narrower = compute == CUBLAS_COMPUTE_32F && c_type != CUDA_R_32F;
+  const bool in_fp32 = (handle->math & CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION) != 0;
+  if (!handle->own_workspace || narrower != in_fp32) return CUBLAS_STATUS_INTERNAL_ERROR;
   const fake::Matrix left = operand(a_type, a_how, m, k, lda, a_stride, batch);
   const fake::Matrix right = operand(b_type, b_how, k, n, ldb, b_stride, batch);
   const fake::Matrix result = operand(c_type, CUBLAS_OP_N, m, n, ldc, c_stride, batch);

@@ -53,10 +53,15 @@ class Stream final : public CUstream_st {
     now_s_ += seconds;
   }
 
-  void synchronize() override {
+  bool synchronize() override {
+    if (capturing_ != nullptr) {
+      delete std::exchange(capturing_, nullptr);
+      return false;
+    }
     if (flags_ != nullptr && flags_->released < ticket_) expire();
     flags_ = nullptr;
     host_s = now_s_ = std::max(host_s, now_s_);
+    return true;
   }
 
   void block(microbench::cuda::BlockerFlags* flags, std::uint64_t ticket, std::uint64_t limit_ns) {
@@ -226,8 +231,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  stream->synchronize();
-  return cudaSuccess;
+  return stream->synchronize() ? cudaSuccess : noted(cudaErrorStreamCaptureUnsupported);
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {

@@ -25,6 +25,7 @@ class CallableHarness final : public cuda::CudaHarness {
     }
     return all;
   }
+  bool keeps_addresses() const override { return true; }
   std::string implementation() const override { return "plug-in"; }
   std::int64_t workspace_bytes() const override { return 0; }
 

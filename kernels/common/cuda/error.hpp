@@ -65,7 +65,9 @@ inline bool succeeded(cudaError_t error) { return error == cudaSuccess; }
 
 // Throws where a call failed; each library's header overloads it. What a destructor calls may only report.
 inline void check(cudaError_t error, const char* call) {
-  if (!succeeded(error)) fail_call(failure_of(error), call, describe(error));
+  if (succeeded(error)) return;
+  cudaGetLastError();  // or the next kernel's launch would report it once more
+  fail_call(failure_of(error), call, describe(error));
 }
 
 template <typename Status>

@@ -29,6 +29,8 @@ class CudaHarness : public Harness {
   // layout).
   virtual void enqueue_collection(cudaStream_t) {}
   virtual std::vector<DeviceOperand> device_operands() = 0;
+  // Whether launches use addresses that were given away before, and not Buffer::data() as it is then.
+  virtual bool keeps_addresses() const { return false; }
 
   // Uploads what Python has written, outputs too (they hold poison), and prepares.
   void prepare() final {

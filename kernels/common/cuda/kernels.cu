@@ -4,6 +4,8 @@
 namespace microbench::cuda {
 namespace {
 
+constexpr int kInFlight = 4;  // more would cost registers, and so threads
+
 __device__ std::uint64_t nanoseconds() {
   std::uint64_t now;
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
@@ -41,26 +43,33 @@ __global__ void write(uint4* words, std::int64_t count, uint4 value) {
   }
 }
 
-__global__ void read(const uint4* words, std::int64_t count, int passes, std::uint32_t* sink) {
+// Loads `kInFlight` words of `words` at a time, past the L1 cache, before it calls use(index, word) with
+// each: one load after another would leave memory waiting for the threads.
+template <typename Use>
+__device__ void read_all(const uint4* __restrict__ words, std::int64_t count, Use use) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  for (; i + (kInFlight - 1) * step < count; i += kInFlight * step) {
+    uint4 loaded[kInFlight];
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) loaded[j] = __ldcg(words + i + j * step);
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) use(i + j * step, loaded[j]);
+  }
+  for (; i < count; i += step) use(i, __ldcg(words + i));
+}
+
+__global__ void read(const uint4* words, std::int64_t count, int passes, std::uint32_t* sink) {
   std::uint32_t sum = 0;
   for (int pass = 0; pass < passes; ++pass) {
-#pragma unroll 8
-    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count;
-         i += step) {
-      const uint4 word = __ldcg(words + i);  // past the L1 cache
-      sum += word.x ^ word.y ^ word.z ^ word.w;
-    }
+    read_all(words, count,
+             [&sum](std::int64_t, const uint4& word) { sum += word.x ^ word.y ^ word.z ^ word.w; });
   }
   if (sum == 0x9e3779b9u) *sink = sum;  // so that nothing is elided
 }
 
 __global__ void copy(uint4* to, const uint4* from, std::int64_t count) {
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count;
-       i += step) {
-    to[i] = from[i];
-  }
+  read_all(from, count, [to](std::int64_t i, const uint4& word) { to[i] = word; });
 }
 
 template <typename T>

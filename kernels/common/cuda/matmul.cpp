@@ -85,9 +85,10 @@ std::vector<std::pair<std::string, std::uint32_t>> parse(const std::string& name
 std::vector<std::uint32_t> capabilities(const cublasLtMatmulAlgo_t& algorithm,
                                         cublasLtMatmulAlgoCapAttributes_t attribute) {
   std::size_t bytes = 0;
-  MICROBENCH_CUBLASLT(cublasLtMatmulAlgoCapGetAttribute, &algorithm, attribute, nullptr, 0, &bytes);
+  const cublasStatus_t asked = MICROBENCH_SYMBOL(cublaslt(), cublasLtMatmulAlgoCapGetAttribute)(
+      &algorithm, attribute, nullptr, 0, &bytes);
   std::vector<std::uint32_t> values(bytes / sizeof(std::uint32_t));
-  if (values.empty()) return {0};  // undefined: the algorithm has no choice
+  if (!succeeded(asked) || values.empty()) return {0};  // undefined: the algorithm has no choice
   MICROBENCH_CUBLASLT(cublasLtMatmulAlgoCapGetAttribute, &algorithm, attribute, values.data(), bytes, &bytes);
   return values;
 }
@@ -123,6 +124,10 @@ MatmulTypes matmul_types(const std::string& precision) {
   throw Unsupported("cuBLAS has no " + precision + " GEMM");
 }
 
+bool sums_are_wider(const MatmulTypes& types) {
+  return data_type(types.output) != types.scale && types.compute != CUBLAS_COMPUTE_32I;
+}
+
 Scalars::Scalars(cudaDataType_t type) {
   const auto put = [this](auto value) { std::memcpy(one_, &value, sizeof(value)); };
   switch (type) {
@@ -144,7 +149,7 @@ Scalars::Scalars(cudaDataType_t type) {
 }
 
 Matmul::Matmul(const std::string& precision, const MatmulTypes& types, const MatmulShape& shape)
-    : precision_(precision), types_(types), scalars_(types_.scale) {
+    : precision_(precision), types_(types), scalars_(types_.scale), alignment_(shape.alignment) {
   MICROBENCH_CUBLASLT(cublasLtCreate, &handle_);
   MICROBENCH_CUBLASLT(cublasLtMatmulDescCreate, &operation_, types_.compute, types_.scale);
   const cublasOperation_t operations[] = {shape.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
@@ -173,8 +178,16 @@ std::vector<cublasLtMatmulHeuristicResult_t> Matmul::ranking(std::int64_t worksp
       static_cast<std::size_t>(workspace_limit == INT64_MAX ? kUsualWorkspace : workspace_limit);
   cublasLtMatmulPreference_t preference = nullptr;
   MICROBENCH_CUBLASLT(cublasLtMatmulPreferenceCreate, &preference);
-  MICROBENCH_CUBLASLT(cublasLtMatmulPreferenceSetAttribute, preference,
-                      CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof(bytes));
+  const auto prefer = [&preference](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+    MICROBENCH_CUBLASLT(cublasLtMatmulPreferenceSetAttribute, preference, attribute, &value, sizeof(value));
+  };
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, bytes);
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reduction_schemes());
+  for (const auto matrix :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    prefer(matrix, alignment_);
+  }
   std::vector<cublasLtMatmulHeuristicResult_t> results(kRanked);
   int count = 0;
   const cublasStatus_t status = MICROBENCH_SYMBOL(cublaslt(), cublasLtMatmulAlgoGetHeuristic)(
@@ -192,7 +205,14 @@ std::vector<cublasLtMatmulHeuristicResult_t> Matmul::ranking(std::int64_t worksp
   return results;
 }
 
+std::uint32_t Matmul::reduction_schemes() const {
+  return sums_are_wider(types_) ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_MASK;
+}
+
 bool Matmul::check(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulHeuristicResult_t& result) const {
+  const bool splits = configured(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, 4) != 1;
+  const std::uint32_t scheme = configured(algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, 4);
+  if (splits && (scheme & ~reduction_schemes()) != 0) return false;
   return succeeded(MICROBENCH_SYMBOL(cublaslt(), cublasLtMatmulAlgoCheck)(handle_, operation_, a_, b_, c_, c_,
                                                                           &algorithm, &result));
 }
@@ -269,7 +289,8 @@ void Matmul::choose(const std::string& name, std::int64_t workspace_limit) {
   cublasLtMatmulHeuristicResult_t result{};
   const cublasLtMatmulAlgo_t asked = configured_as(name);
   if (!check(asked, result)) {
-    throw Unsupported("cuBLASLt does not accept " + name + " for this product on this device");
+    throw Unsupported("cuBLASLt does not accept " + name + " for this product on this device" +
+                      (sums_are_wider(types_) ? ", or it adds up parts of sums in the result's type" : ""));
   }
   result.algo = asked;
   take(result);

@@ -20,6 +20,10 @@ struct MatmulTypes {
 // Throws Unsupported where cuBLAS has no such GEMM on any device.
 MatmulTypes matmul_types(const std::string& precision);
 
+// Whether sums are kept in a wider type than the result's: parts of a split sum must not be added up in the
+// result's then, which the libraries allow themselves.
+bool sums_are_wider(const MatmulTypes& types);
+
 // 1 and 0 in the type that a GEMM scales by: floats where integers are expected would scale it by 1.4e-45.
 struct Scalars {
   explicit Scalars(cudaDataType_t type);
@@ -37,6 +41,7 @@ struct MatmulShape {
   bool a_transposed, b_transposed;
   std::int64_t lda, ldb, ldc;
   std::int64_t batch = 1, a_stride = 0, b_stride = 0, c_stride = 0;
+  std::uint32_t alignment = 256;  // bytes that the addresses of all matrices are multiples of
 };
 
 // A product by cuBLASLt. Its algorithms are configurations: a kernel's number, tile, stages and options, by
@@ -77,11 +82,13 @@ class Matmul {
   std::vector<cublasLtMatmulAlgo_t> accepted() const;
   cublasLtMatmulAlgo_t configured_as(const std::string& name) const;
   bool check(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulHeuristicResult_t& result) const;
+  std::uint32_t reduction_schemes() const;
   void take(const cublasLtMatmulHeuristicResult_t& result);
 
   std::string precision_;
   MatmulTypes types_;
   Scalars scalars_;
+  std::uint32_t alignment_;
   cublasLtHandle_t handle_ = nullptr;
   cublasLtMatmulDesc_t operation_ = nullptr;
   cublasLtMatrixLayout_t a_ = nullptr, b_ = nullptr, c_ = nullptr;

@@ -1,3 +1,4 @@
+#include <cuda_runtime_api.h>
 #include <pybind11/stl.h>
 
 #include "common/cuda/properties.hpp"
@@ -8,6 +9,7 @@ namespace py = pybind11;
 PYBIND11_MODULE(MICROBENCH_MODULE, module) {
   using namespace microbench;
   bind(module);
+  module.attr("CUDA_MAJOR") = CUDART_VERSION / 1000;
   const py::call_guard<py::gil_scoped_release> released;
   module.def("missing_device", &cuda::missing_device, released);
   module.def("device_properties", &cuda::device_properties, released);

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "common/cuda/device.hpp"
-#include "common/cuda/kernels.hpp"
+#include "common/cuda/blocker.hpp"
 
 namespace microbench::cuda {
 namespace {
@@ -48,6 +47,7 @@ int usable_device() {
   int count = 0;
   const cudaError_t counted = cudaGetDeviceCount(&count);
   if (counted != cudaSuccess || count == 0) {
+    cudaGetLastError();
     throw Unsupported("the NVIDIA driver (CUDA " + version_text(driver) + ") shows no device" +
                       (succeeded(counted) ? "" : ", " + describe(counted)) +
                       ": let this process see one (CUDA_VISIBLE_DEVICES, the container's options)");
@@ -61,14 +61,18 @@ int usable_device() {
 template <typename Enqueue>
 std::vector<double> rates(double amount, int repetitions, const Stream& stream, Enqueue&& enqueue) {
   Event start, stop;
+  Blocker blocker;
   std::vector<double> result;
   for (int repetition = 0; repetition <= repetitions; ++repetition) {
-    start.record(stream);
-    enqueue();
-    stop.record(stream);
+    const bool first = repetition == 0;  // wakes the device, and may load code, which waits for it
+    {
+      const Blocked guard(first ? nullptr : &blocker, stream);
+      start.record(stream);
+      enqueue();
+      stop.record(stream);
+    }
     stop.synchronize();
-    if (repetition > 0)
-      result.push_back(amount / stop.seconds_since(start));  // the first one wakes the device
+    if (!first) result.push_back(amount / stop.seconds_since(start));
   }
   return result;
 }
