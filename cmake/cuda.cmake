@@ -29,11 +29,11 @@ function(microbench_find_cuda_headers)
     file(GLOB found LIST_DIRECTORIES true ${wheels}/*/include)
     list(APPEND suffixes ${found})
   endforeach()
-  set(places ${MICROBENCH_CUDA_INCLUDE} ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES} $ENV{CUDA_HOME}/include
+  set(places ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES} $ENV{CUDA_HOME}/include
     ${suffixes} /usr/local/cuda/include)
-  find_path(MICROBENCH_CUBLAS_INCLUDE cublasLt.h PATHS ${places} NO_CMAKE_FIND_ROOT_PATH)
-  find_path(MICROBENCH_CUDNN_INCLUDE cudnn.h PATHS ${places} NO_CMAKE_FIND_ROOT_PATH)
-  find_path(MICROBENCH_CUDART_INCLUDE cuda_runtime_api.h PATHS ${places} NO_CMAKE_FIND_ROOT_PATH)
+  find_path(MICROBENCH_CUBLAS_INCLUDE cublasLt.h HINTS ${MICROBENCH_CUDA_INCLUDE} PATHS ${places} NO_CMAKE_FIND_ROOT_PATH)
+  find_path(MICROBENCH_CUDNN_INCLUDE cudnn.h HINTS ${MICROBENCH_CUDA_INCLUDE} PATHS ${places} NO_CMAKE_FIND_ROOT_PATH)
+  find_path(MICROBENCH_CUDART_INCLUDE cuda_runtime_api.h HINTS ${MICROBENCH_CUDA_INCLUDE} PATHS ${places} NO_CMAKE_FIND_ROOT_PATH)
   # Copies of a library's own headers: they lie among the headers of another version of the CUDA runtime, which must
   # not mix with the compiler's.
   foreach(library cublas cudnn)

@@ -21,9 +21,8 @@ class Backend(Protocol):
     BACKEND: str
     LIBRARIES: Mapping[str, Library]
     MODES: tuple[str, ...]
-    # The extension module that times plug-ins, and the variables that their worker must start with.
+    # The extension module that times plug-ins.
     MODULE: str
-    PLUGIN_ENVIRONMENT: Mapping[str, str]
     # Whether a worker's memory can be limited by what its process may allocate.
     LIMITS_MEMORY: bool
     # In the worker: a device's measured peaks; None where they are those of the worker's own processors.

@@ -19,7 +19,6 @@ BACKEND = "cpu"
 MODES = ("hot", "cold")
 LIMITS_MEMORY = True
 MODULE = "microbench._cpu"
-PLUGIN_ENVIRONMENT: dict[str, str] = {}
 # Those of the processors that the worker itself runs on: it measures them with its own probes.
 ceilings = None
 device_arrays = None

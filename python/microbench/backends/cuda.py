@@ -25,9 +25,8 @@ LIMITS_MEMORY = False
 MODULE = "microbench._cuda"
 
 _QUERY_TIMEOUT_S = 120.0
-# Code is loaded when the worker starts: loading it later waits for the device, which may be blocked for timing.
-_ENVIRONMENT = {"CUDA_MODULE_LOADING": "EAGER"}
-PLUGIN_ENVIRONMENT = _ENVIRONMENT
+# Their version is CUDA's: those of another CUDA, which wheels of other packages bring along, are not taken.
+_NUMBERED_AS_CUDA = ("libcublas", "libcublasLt")
 _NOT_BUILT = "left out when microbench was built (`python -m microbench device` says why)"
 _FROM_WHEELS = "pip install '.[cuda13]' (or '.[cuda12]' where microbench was built with CUDA 12)"
 
@@ -45,8 +44,18 @@ def _library_path(variable: str, stem: str) -> str:
     chosen = os.environ.get(variable)
     if chosen:
         return chosen
-    found = [file for folder in _wheel_folders() for file in folder.glob(f"*/lib/{stem}.so.[0-9]*")]
+    name = f"{stem}.so.{_cuda_major()}*" if stem in _NUMBERED_AS_CUDA else f"{stem}.so.[0-9]*"
+    found = [file for folder in _wheel_folders() for file in folder.glob(f"*/lib/{name}")]
     return str(max(found, key=_version)) if found else ""
+
+
+def _cuda_major() -> str:
+    """Of the CUDA that microbench was built with; a pattern for any where it was built without."""
+    try:
+        module: Any = extensions.load(MODULE)
+    except ImportError:
+        return "[0-9]"
+    return str(module.CUDA_MAJOR)
 
 
 def _version(file: Path) -> tuple[int, ...]:
@@ -60,8 +69,7 @@ def _library(name: str, stem: str, module: str = MODULE) -> Library:
         module,
         partial(_library_path, variable, stem),
         f"{_FROM_WHEELS}, or set {variable} to a {stem}.so",
-        _ENVIRONMENT,
-        variable,
+        variable=variable,
     )
 
 

@@ -19,19 +19,21 @@ DISTURBING = {
     0x40: "hardware thermal slowdown",
     0x80: "power brake",
 }
+_POWER_CAP = 0x04
 OTHER_REASONS = {
     0x01: "idle",
     0x02: "application clocks",
-    0x04: "software power cap",
+    _POWER_CAP: "software power cap",
     0x10: "sync boost",
     0x100: "display clocks",
 }
-# A clock under this share of the process's own steady one counts as disturbed; that needs a few readings.
+# A clock under this share of the record's own steady one counts as disturbed; that needs a few readings. Other
+# records say nothing about it: each kernel has the clock that its power allows.
 _SLOW_CLOCK = 0.95
 _STEADY_READINGS = 5
 _REPEATS = 3
-# Behind the blocking kernel there is room for about a thousand launches.
-_QUEUED = 512
+# Behind the blocking kernel there is room for about a thousand launches, and an execution may be two.
+_QUEUED = 480
 # Of runs shorter than this the energy counter says little: it moves in steps of some 20 to 100 ms.
 _ENERGY_S = 0.5
 # The counter counts pauses too: at least this share of the time must have been executions.
@@ -102,15 +104,14 @@ class DeviceWatch:
 
     Args:
         module: offers ``sm_clock_hz`` (measured by a kernel) and ``compute_rates``.
-        clocks: SM clocks that this process has read so far, added to here.
     """
 
     max_executions: int | None = _QUEUED
 
-    def __init__(self, module: Any, sensor: Sensor | None, clocks: list[float]) -> None:
+    def __init__(self, module: Any, sensor: Sensor | None) -> None:
         self._module = module
         self._sensor = sensor
-        self._clocks = clocks
+        self._clocks: list[float] = []
         self._batches: list[dict[str, Any]] = []
         self._left_disturbed = 0
         self._energy_j = 0.0
@@ -118,7 +119,6 @@ class DeviceWatch:
         self._executed_s = 0.0
         self._samples = 0
 
-    _process_clocks: list[float] = []  # noqa: RUF012 - shared by the records of this process on purpose
     _process_sensor: Nvml | None = None
 
     @classmethod
@@ -126,7 +126,7 @@ class DeviceWatch:
         """The watch of one record on this process's device."""
         if cls._process_sensor is None:
             cls._process_sensor = Nvml.open(module.device_properties())
-        return cls(module, cls._process_sensor, cls._process_clocks)
+        return cls(module, cls._process_sensor)
 
     def peak(self) -> float:
         """Best fp32 rate of a few milliseconds, FLOP/s."""
@@ -160,8 +160,7 @@ class DeviceWatch:
                 "disturbed": disturbed,
             }
         )
-        if not disturbed:
-            self._clocks.append(clock)
+        self._clocks.append(clock)
         if "energy_j" in before and "energy_j" in after:
             self._energy_j += after["energy_j"] - before["energy_j"]
             self._counted_s += taken_s
@@ -175,11 +174,11 @@ class DeviceWatch:
     def _disturbances(self, before: dict[str, float], after: dict[str, float], clock: float) -> list[str]:
         bits = int(before.get("reasons", 0)) | int(after.get("reasons", 0))
         found = [word for bit, word in DISTURBING.items() if bits & bit]
-        if len(self._clocks) >= _STEADY_READINGS:
+        if len(self._clocks) >= _STEADY_READINGS and not bits & _POWER_CAP:
             steady = statistics.median(self._clocks)
             if clock < _SLOW_CLOCK * steady:
                 found.append(
-                    f"SM clock {clock / 1e6:.0f} MHz, {steady / 1e6:.0f} MHz is this process's steady one"
+                    f"SM clock {clock / 1e6:.0f} MHz, {steady / 1e6:.0f} MHz is this record's steady one"
                 )
         return found
 
