@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 from microbench import plan
 from microbench.cli import main
 from microbench.errors import InputError
-from microbench.fills import FILLS, refill
 from microbench.kernels import conv
 from microbench.kernels.conv import ConvProblem
-from microbench.options import Options
+from microbench.options import FILLS, Options
 from microbench.plan import Item
 from microbench.problem import PRECISIONS, Case
 from microbench.runner import Face
@@ -147,28 +146,6 @@ def test_gradients_are_added_up_in_fp32_only() -> None:
     case = Case(LAYER, PRECISIONS["bf16"], "backward_weights", "nchw", "microbatch:2*auto@5")
     with pytest.raises(refusals(), match=r"fp32 only|no bf16"):
         module_of("onednn").Session(request("onednn", case))
-
-
-# Fills
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
-def test_fills_are_what_their_names_say(dtype: type) -> None:
-    found = {}
-    for fill in FILLS[1:]:
-        array = np.full(200_000, 77, dtype=dtype)
-        refill(array, fill, np.random.default_rng(0))
-        scale = {"normal": 42, "uniform": 127}.get(fill, 1) if dtype == np.int8 else 1
-        found[fill] = array.astype(np.float64) / scale
-    assert abs(found["normal"].mean()) < 0.02
-    assert abs(found["normal"].std() - 1) < 0.02
-    assert 0 <= found["uniform"].min() < 0.01
-    assert 0.99 < found["uniform"].max() <= 1
-    assert abs(found["uniform"].mean() - 0.5) < 0.01
-    assert set(found["integer"]) == set(range(-4, 5))
-    assert not found["zero"].any()
-    with pytest.raises(ValueError, match="no fill"):
-        refill(np.zeros(1), "ones", np.random.default_rng(0))
 
 
 # What is measured

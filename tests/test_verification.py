@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from microbench.filling import fill_random
 from microbench.problem import ITEM_BYTES
 from microbench.verification import (
     Check,
     Comparison,
     accumulation_tolerance,
-    fill_integers,
-    fill_random,
     frobenius_gamma,
     gamma,
     largest_integer,
@@ -90,61 +89,6 @@ def test_sums_in_order_keep_both_bounds(n: int) -> None:
     check = comparison.result()
     assert check.ok, check.reason
     assert n == 1 or check.max_error > 0
-
-
-@pytest.mark.parametrize("element_type", ["float64", "float32", "float16", "bfloat16", "int8"])
-@pytest.mark.parametrize("shape", [(1,), (7,), (200_003,)])
-def test_random_fills_are_fresh_and_never_zero_or_denormal(element_type: str, shape: tuple[int]) -> None:
-    array = np.zeros(shape, numpy_type(element_type))
-    rng = np.random.default_rng(1)
-    fill_random(array, rng)
-    first = array.astype(np.float64)
-    fill_random(array, rng)
-    magnitudes = np.abs(first)
-    largest, smallest = (127, 1) if element_type == "int8" else (1, 0.25)
-    assert ((magnitudes >= smallest) & (magnitudes <= largest)).all()
-    if first.size > 10:
-        assert (first != array).mean() > 0.9
-        assert abs(first.mean()) < 5 * first.std() / math.sqrt(first.size) + 1e-12 * largest
-        assert magnitudes.min() < smallest + 0.02 * largest
-        assert magnitudes.max() > 0.98 * largest
-
-
-@given(st.sampled_from([*FLOATS, "int8", "int32"]), st.integers(1, 127), seeds)
-def test_integer_fills_are_non_zero_integers_up_to_the_limit(
-    element_type: str, limit: int, seed: int
-) -> None:
-    limit = min(limit, largest_integer(element_type))
-    array = np.zeros(4000, numpy_type(element_type))
-    fill_integers(array, np.random.default_rng(seed), limit)
-    values = set(array.astype(np.float64).tolist())
-    assert values <= set(range(-limit, limit + 1)) - {0}
-    assert limit > 100 or values == set(range(-limit, limit + 1)) - {0}
-
-
-@pytest.mark.parametrize(
-    ("element_type", "limit"), [("int8", 128), ("bfloat16", 257), ("float16", 2049), ("int8", 0)]
-)
-def test_integers_that_the_type_does_not_hold_are_refused(element_type: str, limit: int) -> None:
-    with pytest.raises(ValueError, match="limit"):
-        fill_integers(np.zeros(3, numpy_type(element_type)), np.random.default_rng(0), limit)
-
-
-@pytest.mark.parametrize(
-    ("element_type", "limit"), [("float32", 40_000), ("float64", 2**53), ("float16", 2048)]
-)
-def test_integers_of_any_size_are_drawn(element_type: str, limit: int) -> None:
-    array = np.zeros(1000, numpy_type(element_type))
-    fill_integers(array, np.random.default_rng(0), limit)
-    assert 0.9 * limit < np.abs(array.astype(np.float64)).max() <= limit
-
-
-def test_fills_write_through_views_and_refuse_what_they_cannot() -> None:
-    memory = np.zeros(64, np.uint8)
-    fill_random(memory.view(numpy_type("bfloat16")), np.random.default_rng(0))
-    assert memory.any()
-    with pytest.raises(ValueError, match="contiguous"):
-        fill_random(np.zeros((4, 4))[:, ::2], np.random.default_rng(0))
 
 
 values = st.floats(-1e3, 1e3, allow_nan=False)

@@ -10,9 +10,8 @@ from typing import Any, NoReturn
 from microbench import __version__, commands
 from microbench.collective import COLLECTIVES, ELEMENT_TYPES, FORMS, OPERATIONS, PLACES
 from microbench.errors import InputError
-from microbench.fills import FILLS
 from microbench.formats import FORMATS
-from microbench.options import MODES, Options
+from microbench.options import FILLS, MODES, Options
 from microbench.problem import PRECISIONS
 
 MEASURED = {

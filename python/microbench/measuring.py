@@ -19,7 +19,7 @@ import microbench._probe as _probe
 from microbench import kernels
 from microbench.backends import known as known_backend
 from microbench.environment import counters, difference
-from microbench.fills import refill
+from microbench.filling import refill
 from microbench.pinning import Pinning
 from microbench.problem import PRECISIONS, Case, Kernel, Scalar
 from microbench.protocol import (

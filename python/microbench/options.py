@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from microbench.errors import InputError
-from microbench.fills import FILLS
 from microbench.problem import PRECISIONS
 
 MODES = ("hot", "cold", "graph")
+FILLS = ("random", "normal", "uniform", "integer", "zero")
+"""``random``: as verified, uniform on +-[0.25, 1]. The others are those of `microbench.filling.refill`."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""What verifying a result needs whatever the kernel: fills, error bounds and the comparison with a reference.
+"""What verifying a result needs whatever the kernel: error bounds and the comparison with a reference.
 
 The error of a result ``y`` is measured componentwise against its scale, the sum of the magnitudes of the
 terms it was made from: ``|A| |B|`` for a product. Bounds of rounding errors have that form (Higham, Accuracy
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from microbench.problem import ITEM_BYTES
@@ -40,9 +39,6 @@ _LAMBDA = 10.0
 
 # A Frobenius-relative error over fewer elements may lie far from its expectation.
 _FROBENIUS_ELEMENTS = 64
-
-# Elements filled at a time, so that temporaries stay in the cache.
-_FILL_BLOCK = 1 << 16
 
 
 def numpy_type(element_type: str) -> np.dtype[Any]:
@@ -264,43 +260,3 @@ class Comparison:
                 self._frobenius_tolerance if self._elements >= _FROBENIUS_ELEMENTS else math.inf
             ),
         )
-
-
-def _blocks(array: Array) -> list[Array]:
-    if not array.flags.forc:
-        raise ValueError("only contiguous arrays can be filled in place")
-    flat = array.ravel(order="K")
-    return [flat[start : start + _FILL_BLOCK] for start in range(0, flat.size, _FILL_BLOCK)]
-
-
-def fill_random(array: Array, rng: Generator) -> None:
-    """Fills in place with fresh random numbers, none of them zero or denormal.
-
-    Floating-point types get the uniform distribution on +-[0.25, 1] (rounding to 8 or 11 bits reaches 1),
-    integers that on -127..127 without 0.
-    """
-    if array.dtype.kind == "i":
-        fill_integers(array, rng, min(127, largest_integer(array.dtype.name)))
-        return
-    draw = np.float64 if array.dtype == np.float64 else np.float32
-    for block in _blocks(array):
-        values = rng.random(block.size, dtype=draw)
-        values *= 1.5
-        values -= 0.75
-        values += np.copysign(draw(0.25), values)
-        block[:] = values
-
-
-def fill_integers(array: Array, rng: Generator, limit: int) -> None:
-    """Fills in place with random integers of -limit..limit without 0.
-
-    Raises ValueError where ``limit`` is not in 1..largest_integer of the array's type.
-    """
-    largest = largest_integer(array.dtype.name)
-    if not 1 <= limit <= largest:
-        raise ValueError(f"limit {limit} is not in 1..{largest}, the integers exact in {array.dtype.name}")
-    draw = np.int8 if limit <= 127 else np.int16 if limit < 1 << 15 else np.int64
-    for block in _blocks(array):
-        values = rng.integers(-limit, limit, block.size, dtype=draw)
-        values += values >= 0
-        block[:] = values

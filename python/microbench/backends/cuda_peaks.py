@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from microbench.filling import fill_random
 from microbench.problem import PRECISIONS
 from microbench.protocol import NO_LIMIT, CeilingsJob
-from microbench.verification import fill_random, numpy_type
+from microbench.verification import numpy_type
 
 # Fused multiply-adds per multiprocessor and cycle, by compute capability (100 x major + 10 x minor).
 # fp32 and fp64: CUDA C++ Programming Guide, "Throughput of Native Arithmetic Instructions". Tensor cores, dense:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from microbench.errors import InputError
+from microbench.filling import fill_integers, fill_random
 from microbench.kernels.conv_reference import Array, Block, convolve, norm_products, winograd_magnitudes
 from microbench.problem import ITEM_BYTES, Case, Precision
 from microbench.verification import (
@@ -40,8 +41,6 @@ from microbench.verification import (
     accumulation_tolerance,
     array_module,
     decoded,
-    fill_integers,
-    fill_random,
     frobenius_gamma,
     largest_integer,
     numpy_type,

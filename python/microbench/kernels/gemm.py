@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from microbench.filling import fill_integers, fill_random
 from microbench.problem import ITEM_BYTES, Case, Precision
 from microbench.verification import (
     Array,
@@ -38,8 +39,6 @@ from microbench.verification import (
     accumulation_tolerance,
     array_module,
     decoded,
-    fill_integers,
-    fill_random,
     frobenius_gamma,
     largest_integer,
     rounded,

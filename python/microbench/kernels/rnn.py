@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microbench.errors import InputError
+from microbench.filling import fill_random
 from microbench.kernels.rnn_reference import EXACT, Roundings, Weights, stack_backward, stack_forward
 from microbench.problem import ITEM_BYTES, Case, Precision
-from microbench.verification import Check, Comparison, array_module, decoded, fill_random, unit_roundoff
+from microbench.verification import Check, Comparison, array_module, decoded, unit_roundoff
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -220,15 +221,16 @@ def fill(case: Case, operands: Operands, rng: Generator, exact: bool) -> None:
         if name in OUTPUTS[case.pass_]:
             continue
         values = operands[name]
+        if not quantised and name.startswith("w_"):
+            for layer, weights in _weight_parts(problem, name, values):
+                width = problem.width(layer) if name == "w_input" else problem.hidden_size
+                fill_random(weights, rng, (_RELU_DAMPING if relu else 1.0) / math.sqrt(width))
+            continue
         fill_random(values, rng)
         if quantised and name in _DATA:
             values.view(np.uint8)[:] ^= 0x80  # adds the shift of 128
         if relu and name == "bias":
             np.add(values, np.copysign(values.dtype.type(1), values), out=values)
-        if not quantised and name.startswith("w_"):
-            for layer, weights in _weight_parts(problem, name, values):
-                width = problem.width(layer) if name == "w_input" else problem.hidden_size
-                weights *= weights.dtype.type((_RELU_DAMPING if relu else 1.0) / math.sqrt(width))
 
 
 def check(case: Case, operands: Operands, exact: bool) -> Check:

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from microbench.filling import fill_integers, fill_random
 from microbench.verification import (
     Check,
     Comparison,
     accumulation_tolerance,
-    fill_integers,
-    fill_random,
     largest_integer,
     numpy_type,
     unit_roundoff,

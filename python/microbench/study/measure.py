@@ -26,8 +26,7 @@ import msgspec
 
 from microbench import kernels, plan, runner
 from microbench.errors import InputError
-from microbench.fills import FILLS
-from microbench.options import Options
+from microbench.options import FILLS, Options
 from microbench.plan import Item, NothingFits
 from microbench.problem import PRECISIONS, Case, Scalar
 from microbench.record import Record
