@@ -240,6 +240,21 @@ def test_csv_is_exact_and_has_every_number() -> None:
     assert (second["median_s"], second["m"], second["filter_w"]) == ("", "", "3")
 
 
+def test_csv_names_what_ran_and_what_it_took_to_make_it_ready() -> None:
+    facts = {
+        "implementation": "engine_1: tensor_core",
+        "open_s": 0.5,
+        "prepare_s": 1e-4,
+        "device_batches": [{}],
+    }
+    record = make_record(facts=facts)
+    summary = msgspec.json.decode(msgspec.json.encode(record), type=RecordSummary)
+    for row in (record, summary):
+        (cells,) = csv.DictReader(io.StringIO(written([row], "csv")))
+        assert cells["implementation"] == "engine_1: tensor_core"
+        assert (float(cells["open_s"]), float(cells["prepare_s"])) == (0.5, 1e-4)
+
+
 @pytest.mark.parametrize("records", [[], [make_record()], [make_record(), not_measured("crashed", "gone")]])
 def test_json_is_an_array_of_the_records(records: list[Record]) -> None:
     text = written(records, "json")

@@ -18,10 +18,19 @@ from microbench.problem import Scalar
 from microbench.record import Record, RecordHead
 
 
+class ShownFacts(msgspec.Struct, frozen=True):
+    """Of a record's facts those that csv has columns for."""
+
+    implementation: str | None = None
+    open_s: float | None = None
+    prepare_s: float | None = None
+
+
 class RecordSummary(RecordHead, frozen=True, kw_only=True):
     """A ``Record`` as far as a table needs it: the samples stay undecoded, which is most of a line."""
 
     samples_s: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"[]"))
+    facts: ShownFacts = msgspec.field(default_factory=ShownFacts)
 
 
 WIDTH = 100
@@ -30,11 +39,18 @@ WIDTH = 100
 Row = Record | RecordSummary
 """What tables and summaries are made of."""
 
+
+def shown_facts(record: Row) -> ShownFacts:
+    """Those facts of a record that csv has columns for."""
+    return record.facts if isinstance(record, RecordSummary) else msgspec.convert(record.facts, ShownFacts)
+
+
 _TAKEN_NAMES = {field.encode_name for field in msgspec.structs.fields(Record)} | {
     # What csv adds to them.
     "samples",
     "gflops_per_s",
     "peak_percent",
+    *(field.name for field in msgspec.structs.fields(ShownFacts)),
     # ... and to those of collectives.
     "start",
     "hosts",

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TextIO, get_args
+
+import msgspec
 
 from microbench.figures import (
     WIDTH,
@@ -22,7 +22,6 @@ from microbench.figures import (
     flops_per_s,
     layout_text,
     library_title,
-    markdown_text,
     measured,
     number_text,
     one_line,
@@ -31,6 +30,7 @@ from microbench.figures import (
     record_title,
     relative_half_width,
     sample_count,
+    shown_facts,
     shows_unicode,
     time_text,
     wrapped,
@@ -38,6 +38,7 @@ from microbench.figures import (
 from microbench.problem import PRECISIONS, Scalar
 from microbench.store import encode
 from microbench.summarise import Tally
+from microbench.writers import write_cells, write_markdown_table
 
 Format = Literal["table", "csv", "json", "markdown"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -200,6 +201,7 @@ COLUMNS: tuple[Column, ...] = (
             "reason": record.reason,
             "warnings": "; ".join(record.warnings),
             "workspace_bytes": record.workspace_bytes,
+            **msgspec.structs.asdict(shown_facts(record)),
             "first_execution_s": record.first_execution_s,
             "started_at": record.started_at,
             "measuring_s": record.measuring_s,
@@ -207,7 +209,6 @@ COLUMNS: tuple[Column, ...] = (
     ),
 )
 _SHOWN = [column for column in COLUMNS if column.heading]
-_FORMULA = re.compile(r"[\t\r]|\s*([=@]|[+\-](?![\d.]+(e[+-]?\d+)?$))", re.IGNORECASE)
 _NAMING = 3  # the first columns shown say what was measured, the others what came out
 
 
@@ -321,8 +322,8 @@ def write(records: Iterable[Row], form: Format, stream: TextIO) -> None:
     """Writes ``records`` whole; those of ``Run.summaries`` do for all formats but ``json``.
 
     Tables (``table``, ``markdown``) put all rows measured under the same conditions below one caption. ``csv``
-    has the exact values of `COLUMNS` by `write_csv`, without samples; open its file with ``newline=""``.
-    ``json`` is an array of the records with the fields that they have.
+    has the exact values of `COLUMNS` by `microbench.writers.write_csv`, without samples; open its file with
+    ``newline=""``. ``json`` is an array of the records with the fields that they have.
 
     Raises:
         ValueError: a record holds NaN or an infinity (``json``).
@@ -351,31 +352,6 @@ def _write_csv(records: Iterable[Row], stream: TextIO) -> None:
     write_cells([[column.cells(record) for column in COLUMNS] for record in records], stream)
 
 
-def write_cells(rows: Sequence[Sequence[Mapping[str, object]]], stream: TextIO) -> None:
-    """Writes as csv ``rows``, each the named cells of one column after the other."""
-    # Column by column, because records differ in their labels and summaries.
-    names = dict.fromkeys(name for cells in zip(*rows, strict=True) for cell in cells for name in cell)
-    merged = [{name: value for cells in row for name, value in cells.items()} for row in rows]
-    write_csv(merged, list(names), stream)
-
-
-def write_csv(rows: Iterable[Mapping[str, object]], names: Sequence[str], stream: TextIO) -> None:
-    """Writes a header line and ``rows``, each the values of some of the columns ``names``.
-
-    A text that begins like a formula gets an apostrophe in front: a spreadsheet would calculate it.
-    """
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(map(_csv_cell, names))
-    for row in rows:
-        writer.writerow(_csv_cell(row.get(name)) for name in names)
-
-
-def _csv_cell(value: object) -> object:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
-
-
 def _write_markdown(records: Iterable[Row], stream: TextIO) -> None:
     headings = [column.heading for column in _SHOWN]
     alignment = ["right" if column.width < 0 else "left" for column in _SHOWN]
@@ -390,24 +366,6 @@ def _write_markdown(records: Iterable[Row], stream: TextIO) -> None:
             cells.append(texts)
         stream.write("\n" * (number > 0))
         write_markdown_table(conditions.caption(), headings, alignment, cells, notes.lines(), stream)
-
-
-def write_markdown_table(
-    caption: str,
-    headings: Sequence[str],
-    alignment: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    notes: Iterable[str],
-    stream: TextIO,
-) -> None:
-    """Writes a table of plain texts under its caption, and the notes below it."""
-    import tabulate
-
-    cells = [[markdown_text(text) for text in row] for row in rows]
-    table = tabulate.tabulate(cells, headings, tablefmt="pipe", disable_numparse=True, colalign=alignment)
-    stream.write(f"{markdown_text(caption)}\n\n{table}\n")
-    items = "".join(f"- {markdown_text(note)}\n" for note in notes)
-    stream.write(f"\n{items}" if items else "")
 
 
 def _tables(records: Iterable[Row]) -> dict[Conditions, list[Row]]:

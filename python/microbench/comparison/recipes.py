@@ -28,9 +28,10 @@ from microbench.figures import (
     time_text,
     wrapped,
 )
-from microbench.formats import Format, write_csv
+from microbench.formats import Format
 from microbench.problem import Scalar
 from microbench.sources import Source
+from microbench.writers import write_csv
 
 _HEADINGS = ("problem", "publ.", "base", "other", "ratio", "interval", "verdict")
 _WIDTHS = (41, -5, -8, -8, -6, -13, 13)

@@ -22,7 +22,8 @@ from microbench.figures import (
     time_text,
     wrapped,
 )
-from microbench.formats import Format, write_csv
+from microbench.formats import Format
+from microbench.writers import write_csv
 
 _HEADINGS = ("problem", "base", "other", "ratio", "interval", "P(<)", "least%", "verdict")
 _WIDTHS = (33, -8, -8, -6, -13, -4, -6, 14)

@@ -24,11 +24,12 @@ from microbench.figures import (
     time_text,
     wrapped,
 )
-from microbench.formats import COLUMNS, FORMATS, Notes, write, write_cells, write_markdown_table
+from microbench.formats import COLUMNS, FORMATS, Notes, write
 from microbench.mpi.plan import LOSSY
 from microbench.problem import ITEM_BYTES, Scalar
 from microbench.record import Record
 from microbench.store import Run, RunInfo
+from microbench.writers import write_cells, write_markdown_table
 
 _COLUMNS = "{:>10} {:<18} {:<5} {:>8} {:>5} {:>7} {:>7} {:<9} {}"
 _HEADINGS = ("bytes", "algorithm", "type", "median", "±%", "algbw", "busbw", "status", "how")
