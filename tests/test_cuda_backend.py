@@ -230,6 +230,17 @@ def test_an_undisturbed_batch_is_taken_once() -> None:
     assert batch["before"]["power_w"] == 700
 
 
+def test_what_was_read_after_a_batch_holds_before_the_next_unless_that_was_disturbed() -> None:
+    sensor = Sensor(*({"power_w": float(i), "reasons": 0x40 * (i == 2)} for i in range(9)))
+    watch = DeviceWatch(Module([1e9] * 3), sensor)
+    take = batches()
+    assert [watch.batch(take)[0] for _ in range(2)] == [0, 2]
+    read = [
+        (batch["before"]["power_w"], batch["after"]["power_w"]) for batch in watch.facts(1)["device_batches"]
+    ]
+    assert read == [(0, 1), (1, 2), (3, 4)]
+
+
 def test_power_capping_with_the_lower_clock_that_comes_of_it_disturbs_nothing() -> None:
     """Large products on tensor cores run so always."""
     watch = DeviceWatch(Module([1.98e9] * 5 + [1.4e9]), Sensor({"reasons": 0x04}))

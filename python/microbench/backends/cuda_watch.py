@@ -50,6 +50,10 @@ def reasons_text(bits: int) -> list[str]:
     return words + ([f"reason {rest:#x}"] if rest else [])
 
 
+Reading = tuple[float, dict[str, float]]
+"""When, and what a sensor read then."""
+
+
 class Sensor(Protocol):
     """What can be read of a device; values that it does not know are left out."""
 
@@ -112,6 +116,7 @@ class DeviceWatch:
         self._module = module
         self._sensor = sensor
         self._clocks: list[float] = []
+        self._last: Reading | None = None
         self._batches: list[dict[str, Any]] = []
         self._left_disturbed = 0
         self._energy_j = 0.0
@@ -144,11 +149,10 @@ class DeviceWatch:
         return times
 
     def _take(self, take: Callable[[], Times]) -> tuple[Times, list[str]]:
-        before = self._read()
-        began = time.perf_counter()
+        # Asking costs milliseconds: what was read after the last batch holds before this one.
+        began, before = self._last or self._read()
         times = take()
-        taken_s = time.perf_counter() - began
-        after = self._read()
+        ended, after = self._read()
         clock: float = self._module.sm_clock_hz()
         disturbed = self._disturbances(before, after, clock)
         self._batches.append(
@@ -161,15 +165,16 @@ class DeviceWatch:
             }
         )
         self._clocks.append(clock)
+        self._last = None if disturbed else (ended, after)
         if "energy_j" in before and "energy_j" in after:
             self._energy_j += after["energy_j"] - before["energy_j"]
-            self._counted_s += taken_s
+            self._counted_s += ended - began
             self._executed_s += float(times.sum())
             self._samples += len(times)
         return times, disturbed
 
-    def _read(self) -> dict[str, float]:
-        return {} if self._sensor is None else self._sensor.read()
+    def _read(self) -> Reading:
+        return time.perf_counter(), {} if self._sensor is None else self._sensor.read()
 
     def _disturbances(self, before: dict[str, float], after: dict[str, float], clock: float) -> list[str]:
         bits = int(before.get("reasons", 0)) | int(after.get("reasons", 0))
