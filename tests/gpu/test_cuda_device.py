@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
+import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import on_device
 import pytest
 
 from microbench import extensions, plugins, reference
@@ -24,11 +27,13 @@ from microbench.protocol import CeilingsJob
 from microbench.reference import Judge
 from microbench.verification import numpy_type
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(cuda.missing()), reason=cuda.missing() or "-")]
+pytestmark = on_device.NEEDS_A_DEVICE
 
 ROOT = Path(__file__).parents[2]
-NO_LIMIT = 2**63 - 1
 SIZE = 8192
+SAMPLED = 40
+# A driver takes and gives memory in slabs of 2 MiB.
+SLABS = 4 * 2**21
 # Refusing these would be our mistake on every device that is supported.
 BASIC = ("fp64", "fp32", "fp16", "fp16_acc16", "int8")
 
@@ -44,7 +49,7 @@ def request(
     problem: GemmProblem,
     precision: str,
     algorithm: str = "auto",
-    limit: int = NO_LIMIT,
+    limit: int = on_device.NO_LIMIT,
 ) -> Any:
     found = cuda.LIBRARIES[library]
     if reason := cuda.library_status(library).missing:
@@ -105,14 +110,22 @@ def test_products_in_every_transposition_and_batch(module: Any, library: str, pr
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16"])
-def test_every_algorithm_of_cublaslt(module: Any, precision: str) -> None:
+def test_algorithms_of_cublaslt(module: Any, precision: str) -> None:
+    """The library's ranking, and of what else it accepts a sample, the same every time.
+
+    What its check accepts may still be refused when it is launched; its own choice may not.
+    """
     problem = GemmProblem(256, 192, 320, True, False)
-    names = module.algorithms(request(module, "cublaslt", problem, precision))
-    assert names
-    for name in names:
-        session = module.Session(request(module, "cublaslt", problem, precision, name))
-        assert session.implementation.split()[0] == name
-        assert_right(session, case_of(problem, precision))
+    asked = request(module, "cublaslt", problem, precision)
+    names = module.algorithms(asked)
+    first_of = re.search(r"first of (\d+)", module.Session(asked).implementation)
+    assert first_of
+    ranked, others = names[: int(first_of[1])], names[int(first_of[1]) :]
+    if not on_device.ALL_ALGORITHMS:
+        others = random.Random(0).sample(others, min(SAMPLED, len(others)))
+    found = on_device.verdicts("cublaslt", case_of(problem, precision), ("auto", *ranked, *others))
+    assert not found.wrong, "\n".join(found.wrong)
+    assert "auto" in found.ran, found.refused["auto"]
 
 
 def test_the_modes_agree_on_the_result_and_order_of_times(module: Any) -> None:
@@ -170,7 +183,7 @@ def test_times_are_those_of_a_bare_loop_of_events_around_the_same_call(tmp_path:
         precision="fp16",
         problem=dataclasses.asdict(problem) | {"pass": "forward", "layout": "column_major"},
         threads=1,
-        workspace_limit=NO_LIMIT,
+        workspace_limit=on_device.NO_LIMIT,
     )
     session = plugins.Session(asked)
     operands = fill(session, case_of(problem, "fp16"), exact=False)
@@ -337,7 +350,7 @@ def test_references_give_the_device_s_memory_back(cupy: Any) -> None:
     judge.check(operands, False)  # loads code, which stays
     free, _ = cupy.cuda.runtime.memGetInfo()
     judge.check(operands, False)
-    assert cupy.cuda.runtime.memGetInfo()[0] == free
+    assert abs(cupy.cuda.runtime.memGetInfo()[0] - free) <= SLABS
     assert cupy.get_default_memory_pool().total_bytes() == 0
 
 
@@ -355,7 +368,7 @@ def test_the_examples_of_plug_ins(example: str, needs: str) -> None:
             precision=precision,
             problem=dataclasses.asdict(problem) | {"pass": "forward", "layout": "column_major"},
             threads=1,
-            workspace_limit=NO_LIMIT,
+            workspace_limit=on_device.NO_LIMIT,
         )
         session = plugins.Session(asked)
         assert_right(session, case_of(problem, precision))

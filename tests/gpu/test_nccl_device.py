@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from on_device import NEEDS_A_DEVICE
 
 import microbench
 from microbench.backends import cuda
@@ -18,7 +19,7 @@ from microbench.mpi.devices import SHARING
 from microbench.record import Record
 from microbench.store import Run
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(cuda.missing()), reason=cuda.missing() or "-")]
+pytestmark = NEEDS_A_DEVICE
 
 QUICK = ("--min-time", "0", "--max-time", "0.05", "--max-samples", "10", "--output", "run")
 SIZE = ("--problem", "elements=1000002")
