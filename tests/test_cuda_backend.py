@@ -178,7 +178,7 @@ def test_references_are_the_device_s_where_cupy_is_installed(tmp_path: Path, ins
     fake = FakeCuda.built().environment(tmp_path / "package")
     (tmp_path / "package" / "sitecustomize.py").write_text(EVERYTHING_IS_WORTH_IT)
     cupy = Path(__file__).parent / "fixtures" / "fake_cupy.py"
-    source = cupy.read_text() if installed else "raise ImportError('not installed')"
+    source = cupy.read_text() if installed else "raise ModuleNotFoundError(name='cupy')"
     (tmp_path / "package" / "cupy.py").write_text(source)
     process = call([*LT, "--precision", "fp16", "fp64", "fp8_e5m2"], tmp_path, {**os.environ, **fake})
     assert process.returncode == 0, process.stdout + process.stderr

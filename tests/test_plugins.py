@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import ml_dtypes
+import numpy as np
 import pytest
 
 import microbench
 from fixtures.fake_cuda import ROOT, FakeCuda
 from microbench import plugins
 from microbench.errors import InputError
+from microbench.problem import ITEM_BYTES
 from microbench.store import Run
 
 PACKAGE = Path(microbench.__file__).parents[1]
@@ -54,6 +58,7 @@ def open(case, operands):
 
     def launch(stream):
         library.cublasSetStream_v2(handle, ctypes.c_void_p(stream))
+        library.cublasSetWorkspace_v2(handle, None, ctypes.c_size_t(0))
         library.cublasGemmEx_64(handle, 1, 0, m, n, k, ctypes.byref(one), a, 0, k, b, 0, k,
                                 ctypes.byref(zero), c, 0, m, 68, -1)
     return launch
@@ -84,11 +89,19 @@ class RawKernel:
         c[:] = (left @ right).ravel(order="F")
 
 class cuda:
-    class ExternalStream:
-        def __init__(self, address):
-            assert address > 0
+    class Stream:
+        made = []
+
+        @classmethod
+        def from_external(cls, foreign):
+            version, address = foreign.__cuda_stream__()
+            assert version == 0 and address > 0 and address not in cls.made
+            cls.made.append(address)
+            return cls()
+
         def __enter__(self):
             return self
+
         def __exit__(self, *_):
             pass
 """
@@ -167,6 +180,16 @@ def test_the_example_with_cupy(tmp_path: Path) -> None:
     process = call(["--plugin", example, "--library", "cupy", *QUICK], tmp_path, fake)
     (record,) = Run.load(tmp_path / "run").records()
     assert record.status in ("ok", "unstable"), record.reason + process.stderr
+
+
+@pytest.mark.parametrize("element_type", ITEM_BYTES)
+def test_a_device_s_array_library_reads_the_type_of_an_operand(element_type: str) -> None:
+    """Also where ml_dtypes has been imported, as it is here: CuPy does that, and NumPy knows its types then."""
+    assert ml_dtypes.bfloat16 == np.dtype("bfloat16")
+    facts = plugins.Operand(element_type, 3, 4096).__cuda_array_interface__
+    assert facts["shape"] == (3,)
+    assert re.fullmatch(r"[<|][fi][1248]", facts["typestr"])
+    assert np.dtype(facts["typestr"]).itemsize == ITEM_BYTES[element_type]
 
 
 def test_every_example_can_be_read_without_what_it_uses() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,10 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(fake_cupy.state, "precise", True)
     monkeypatch.setattr(reference, "_WORTH_FLOPS", 0.0)
     monkeypatch.setattr(reference, "_WORTH_FLOPS_A_STEP", 0.0)
-    cuda_reference.arrays.cache_clear()
+    cuda_reference._tried.cache_clear()
     del fake_cupy.state.pools[2:]
     yield fake_cupy
-    cuda_reference.arrays.cache_clear()
+    cuda_reference._tried.cache_clear()
     fake_cupy.get_default_memory_pool().free_all_blocks()  # of the tests' own arrays
     assert fake_cupy.state.held() == 0
 
@@ -298,15 +299,22 @@ def test_where_the_device_has_too_little_memory_the_host_does_it(
     assert (judge.place, judge.warning) == ("host", "")
 
 
-def test_what_else_goes_wrong_on_the_device_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_cupy_fails_the_host_does_it_and_the_record_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuBLAS's errors, the driver's, the compiler's are no MemoryErrors; what was taken is given back."""
+
     def fail(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("illegal address")
+        raise RuntimeError("\n====\nCUBLAS_STATUS_ALLOC_FAILED\nmore of it")
 
     judge = Judge(gemm, LARGE, cuda_reference.arrays)
-    monkeypatch.setattr(fake_cupy, "asarray", fail)
-    with pytest.raises(RuntimeError, match="illegal address"):
-        judge.check(product(), False)
-    del fake_cupy.state.pools[2:]  # the worker ends
+    assert judge.check(product(), False).ok
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_cupy.ndarray, "__matmul__", fail)
+        assert judge.check(product(), False).ok
+        assert fake_cupy.state.held() == 0
+    assert judge.place == "host"
+    assert judge.warning == (
+        "references were computed on the host: CuPy cannot be used: RuntimeError: CUBLAS_STATUS_ALLOC_FAILED"
+    )
 
 
 def test_wrong_products_of_the_device_are_noticed_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,6 +333,26 @@ def test_a_cupy_that_cannot_compute_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     assert cuda_reference.arrays() == (
         None,
         "references were computed on the host: CuPy cannot be used: RuntimeError: CuPy failed to load libnvrtc.so.13",
+    )
+
+
+def test_a_cupy_that_lacked_memory_once_is_tried_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_cupy.state, "largest", 1 << 10)
+    assert cuda_reference.arrays()[0] is None
+    assert "OutOfMemoryError" in cuda_reference.arrays()[1]
+    monkeypatch.setattr(fake_cupy.state, "largest", 1 << 62)
+    assert cuda_reference.arrays() == (fake_cupy, "")
+
+
+def test_a_cupy_that_is_installed_and_cannot_be_imported_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cupy.py").write_text("raise ImportError('\\n====\\nFailed to import CuPy.')")
+    monkeypatch.delitem(sys.modules, "cupy")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert cuda_reference.arrays() == (
+        None,
+        "references were computed on the host: CuPy cannot be used: ImportError: Failed to import CuPy.",
     )
 
 

@@ -250,6 +250,8 @@ class _Measuring:
         _, after = self._verify(rng, exact=exact)
         facts["verified"] = ["random", "integer, exact" if exact else "random"]
         facts["reference"] = self._judge.place
+        if self._judge.warning and self._judge.warning not in warnings:
+            warnings.append(self._judge.warning)
         known |= {"facts": facts, "warnings": warnings}
         if not after.ok:
             return Measurement(

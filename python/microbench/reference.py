@@ -6,7 +6,6 @@ Both run the same checks of `microbench.kernels`: their arrays know which librar
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +22,8 @@ _WORTH_FLOPS = 2.5e8
 # A step of a recurrence is some twenty launches one after another, 0.2 ms. Its random numbers are the host's there too.
 _WORTH_FLOPS_A_STEP = 1e7
 
+ON_THE_HOST = "references were computed on the host"
+
 
 def worth_a_device(kernel: Kernel, case: Case) -> bool:
     """Whether the device may make the reference, and is likely to be faster.
@@ -33,6 +34,12 @@ def worth_a_device(kernel: Kernel, case: Case) -> bool:
         return False
     flops, steps = kernel.flops_of(case), getattr(case.problem, "time_steps", None)
     return flops >= _WORTH_FLOPS and (steps is None or flops / steps >= _WORTH_FLOPS_A_STEP)
+
+
+def failed(error: Exception) -> str:
+    """What a reader of results should know where CuPy failed."""
+    lines = [line for line in str(error).splitlines() if any(map(str.isalnum, line))]
+    return f"{ON_THE_HOST}: CuPy cannot be used: {type(error).__name__}: {lines[0] if lines else ''}"
 
 
 class Judge:
@@ -58,7 +65,7 @@ class Judge:
         self.place = "host" if self._cupy is None else "device"
 
     def check(self, operands: Operands, exact: bool) -> Check:
-        """The verdict; the host finds it where the device's memory does not suffice."""
+        """The verdict; the host finds it where the device's memory does not suffice, or CuPy fails."""
         if self._cupy is not None and (found := self._on_device(operands, exact)) is not None:
             return found
         self.place = "host"
@@ -67,12 +74,18 @@ class Judge:
     def _on_device(self, operands: Operands, exact: bool) -> Check | None:
         cupy: Any = self._cupy
         # A pool of its own: a plug-in may keep memory in CuPy's.
-        pool, found = cupy.cuda.MemoryPool(), None
-        with suppress(cupy.cuda.memory.OutOfMemoryError), cupy.cuda.using_allocator(pool.malloc):
-            found = self._check_copies(operands, exact)
-        pool.free_all_blocks()  # what is timed next has the device for itself
-        cupy.get_default_pinned_memory_pool().free_all_blocks()
-        return found
+        pool = cupy.cuda.MemoryPool()
+        try:
+            with cupy.cuda.using_allocator(pool.malloc):
+                return self._check_copies(operands, exact)
+        except cupy.cuda.memory.OutOfMemoryError:
+            return None
+        except Exception as error:  # a library's, the driver's, the compiler's: no fault of what is measured
+            self.warning = failed(error)
+            return None
+        finally:
+            pool.free_all_blocks()  # what is timed next has the device for itself
+            cupy.get_default_pinned_memory_pool().free_all_blocks()
 
     def _check_copies(self, operands: Operands, exact: bool) -> Check:
         copies = {name: _copy(self._cupy, memory) for name, memory in operands.items()}
