@@ -235,6 +235,7 @@ def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
         (["gemm", "--algorithm", "all", "auto"], "--algorithm all"),
         (["gemm", "--confidence", "1.5"], "--confidence 1.5"),
         (["gemm", "--relative-width", "nan"], "--relative-width nan"),
+        (["gemm", "--min-time", "5", "--max-time", "1"], "--min-time 5: longer than --max-time 1"),
         (["gemm", "--problems", "nowhere.csv"], "nowhere.csv"),
         (["gemm", "--problem", "m=1,n=2"], "k"),
         (["gemm", "--where", "z=1"], "--where"),

@@ -11,6 +11,7 @@ import msgspec
 from microbench.errors import InputError
 from microbench.problem import PRECISIONS
 
+MIN_TIME_S = 0.1
 MODES = ("hot", "cold", "graph")
 FILLS = ("random", "normal", "uniform", "integer", "zero")
 """``random``: as verified, uniform on +-[0.25, 1]. The others are those of `microbench.filling.refill`."""
@@ -47,7 +48,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     relative_width: float = 0.01
     max_samples: int = 10_000
     max_time: float = 10.0
-    min_time: float = 0.1
+    min_time: float = MIN_TIME_S
     timeout: float | None = None
     memory_limit: int | None = None
     repeat: int = 1
@@ -65,8 +66,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise InputError(f"--fill {self.fill}: there is no such fill; there are {', '.join(FILLS)}")
         between("--confidence", self.confidence, 0.5, 0.9999)
         between("--relative-width", self.relative_width, 1e-6, 1.0)
-        between("--max-time", self.max_time, 1e-3, 86_400)
-        between("--min-time", self.min_time, 0.0, 86_400)
+        check_times(self.min_time, self.max_time)
         between("--max-samples", self.max_samples, 8, 1_000_000)
         between("--repeat", self.repeat, 1, 1000)
         if self.time_budget is not None:
@@ -110,6 +110,14 @@ _SEVERAL = ("plugin", "problem", "where", "library", "algorithm", "precision", "
 
 def _listed(name: str, value: Any) -> Any:
     return (value,) if name in _SEVERAL and isinstance(value, str) else value
+
+
+def check_times(min_time: float, max_time: float) -> None:
+    """Raises InputError for times of sampling that cannot be; the usual least time yields to a shorter limit."""
+    between("--max-time", max_time, 1e-3, 86_400)
+    between("--min-time", min_time, 0.0, 86_400)
+    if min_time > max(max_time, MIN_TIME_S):
+        raise InputError(f"--min-time {min_time:g}: longer than --max-time {max_time:g}")
 
 
 def between(option: str, value: float, low: float, high: float) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from microbench.collective import ELEMENT_TYPES, FORMS, OPERATIONS, PLACES
 from microbench.errors import InputError
-from microbench.options import between
+from microbench.options import MIN_TIME_S, between, check_times
 
 STARTS = ("window", "barrier")
 BACKENDS = ("auto", "cpu", "cuda")
@@ -55,7 +55,7 @@ class CollectiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     relative_width: float = 0.01
     max_samples: int = 10_000
     max_time: float = 10.0
-    min_time: float = 0.1
+    min_time: float = MIN_TIME_S
     timeout: float | None = None
     repeat: int = 1
     seed: int | None = None
@@ -91,8 +91,7 @@ class CollectiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             raise InputError("--algorithm all: stands for every algorithm: give it alone, or names")
         between("--confidence", self.confidence, 0.5, 0.9999)
         between("--relative-width", self.relative_width, 1e-6, 1.0)
-        between("--max-time", self.max_time, 1e-3, 86_400)
-        between("--min-time", self.min_time, 0.0, 86_400)
+        check_times(self.min_time, self.max_time)
         between("--max-samples", self.max_samples, 8, 1_000_000)
         between("--repeat", self.repeat, 1, 1000)
         between("--factor", self.factor, 2, 2**30)
