@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fixtures.fake_cuda import FakeCuda
-from microbench.backends import backend, cuda
+from microbench import plan
+from microbench.backends import backend, cuda, cuda_peaks, known
 from microbench.backends.cuda_peaks import theoretical
-from microbench.backends.cuda_watch import DeviceWatch, reasons_text
+from microbench.backends.cuda_watch import DeviceWatch, Nvml, reasons_text
 from microbench.backends.library import LibraryStatus
 from microbench.backends.watch import Times
 from microbench.errors import InputError
+from microbench.options import Options
+from microbench.protocol import Measurement
+from microbench.recording import Recorder
 from microbench.store import Run
 
 PROBLEM = "m=4,n=3,k=8,a_transposed=true"
@@ -221,11 +227,92 @@ def batches() -> Any:
     return lambda: np.full(3, float(next(taken)))
 
 
+class Pynvml:
+    """nvidia-ml-py on a device that does not know some things."""
+
+    NVML_SUCCESS, NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU, NVML_FI_DEV_POWER_INSTANT = (
+        0,
+        1,
+        2,
+        0,
+        186,
+    )
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, instant: bool) -> None:
+        self.instant = instant
+
+    def nvmlDeviceGetFieldValues(self, _: Any, fields: list[int]) -> list[Any]:  # noqa: N802
+        assert fields == [186]
+        return [SimpleNamespace(nvmlReturn=0 if self.instant else 3, value=SimpleNamespace(uiVal=650_000))]
+
+    def __getattr__(self, name: str) -> Any:
+        known = {
+            "nvmlDeviceGetPowerUsage": 90_000,
+            "nvmlDeviceGetClockInfo": 1500,
+            "nvmlDeviceGetMaxClockInfo": 1980,
+            "nvmlSystemGetDriverVersion": "580.65.06",
+            "nvmlDeviceGetEnforcedPowerLimit": 400_000,
+        }
+
+        def call(*_: Any) -> Any:
+            if name in known:
+                return known[name]
+            raise self.NVMLError(name)
+
+        return call
+
+
+def test_power_is_that_of_now_where_the_device_tells_it() -> None:
+    assert Nvml(None, Pynvml(instant=True)).read() == {
+        "sm_clock_hz": 1.5e9, "memory_clock_hz": 1.5e9, "power_w": pytest.approx(650)
+    }  # fmt: skip
+    assert Nvml(None, Pynvml(instant=False)).read()["power_w"] == pytest.approx(90)
+
+
+def test_settings_that_figures_depend_on_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = Nvml(None, Pynvml(instant=True))
+    assert nvml.settings() == {
+        "driver version": "580.65.06", "power limit": "400 W", "highest SM clock": "1980 MHz"
+    }  # fmt: skip
+    here = {"name": "H100", "multiprocessors": 132, "compute_capability": 900, "memory_bytes": 80 << 30}
+    monkeypatch.setattr(cuda, "device", lambda: here | {"driver_cuda": "13.0", "runtime_cuda": "13.0"})
+    monkeypatch.setattr(cuda, "left_out", lambda: "")
+    monkeypatch.setattr(Nvml, "open", lambda _: nvml)
+    assert (
+        cuda.facts()["settings"] == "driver version 580.65.06, power limit 400 W, highest SM clock 1980 MHz"
+    )
+
+
+def test_a_device_s_own_sensors_say_when_it_is_slow_not_what_the_host_does() -> None:
+    peaks = {"compute_flops_per_s": {"fp32": {"best": 1e12}}, "memory_bytes_per_s": {"read": {"best": 1e12}}}
+    facts = {"fp32_probe_flops_per_s": [0.7e12, 0.7e12], "other_cpus": 2.0, "timer_resolution_s": 1e-7}
+    measurement = Measurement(status="ok", samples_s=[1e-3] * 8, median_s=1e-3, facts=facts)
+    warnings = {}
+    for name in ("cpu", "cuda"):
+        options = Options(kernel="gemm", problem=("m=8,n=8,k=8",))
+        (row,) = plan.problems(options)
+        item = plan.Item(0, row, "cublaslt", "auto", "fp32", "forward", "column_major")
+        recorder = Recorder(options, known(name), 1, peaks, 0)
+        warnings[name] = recorder.record(item, 0, datetime.now(timezone.utc), measurement).warnings
+    assert any("disturbed" in warning for warning in warnings["cpu"])
+    assert any("other processes" in warning for warning in warnings["cpu"])
+    assert not any("disturbed" in warning or "other processes" in warning for warning in warnings["cuda"])
+
+
+def test_products_for_peaks_are_small_where_memory_is_or_the_rate_is_low() -> None:
+    assert cuda_peaks._gemm_size({"memory_bytes": 80 << 30}, 6e13) == 8192
+    assert cuda_peaks._gemm_size({"memory_bytes": 2 << 30}, 6e13) == 4096
+    assert cuda_peaks._gemm_size({"memory_bytes": 80 << 30}, 0.25e12) == 2048  # fp64 of a T4
+
+
 def test_an_undisturbed_batch_is_taken_once() -> None:
     watch = DeviceWatch(Module([1e9]), Sensor({"reasons": 0x01, "power_w": 700.0}))
-    assert watch.batch(batches()).tolist() == [0, 0, 0]
+    assert watch.batch(batches(), 1).tolist() == [0, 0, 0]
     assert watch.warnings() == []
-    (batch,) = watch.facts(1)["device_batches"]
+    (batch,) = watch.facts()["device_batches"]
     assert batch["disturbed"] == []
     assert batch["before"]["power_w"] == 700
 
@@ -234,9 +321,9 @@ def test_what_was_read_after_a_batch_holds_before_the_next_unless_that_was_distu
     sensor = Sensor(*({"power_w": float(i), "reasons": 0x40 * (i == 2)} for i in range(9)))
     watch = DeviceWatch(Module([1e9] * 3), sensor)
     take = batches()
-    assert [watch.batch(take)[0] for _ in range(2)] == [0, 2]
+    assert [watch.batch(take, 1)[0] for _ in range(2)] == [0, 2]
     read = [
-        (batch["before"]["power_w"], batch["after"]["power_w"]) for batch in watch.facts(1)["device_batches"]
+        (batch["before"]["power_w"], batch["after"]["power_w"]) for batch in watch.facts()["device_batches"]
     ]
     assert read == [(0, 1), (1, 2), (3, 4)]
 
@@ -245,7 +332,7 @@ def test_power_capping_with_the_lower_clock_that_comes_of_it_disturbs_nothing() 
     """Large products on tensor cores run so always."""
     watch = DeviceWatch(Module([1.98e9] * 5 + [1.4e9]), Sensor({"reasons": 0x04}))
     take = batches()
-    assert [watch.batch(take)[0] for _ in range(6)] == [0, 1, 2, 3, 4, 5]
+    assert [watch.batch(take, 1)[0] for _ in range(6)] == [0, 1, 2, 3, 4, 5]
     assert watch.warnings() == []
 
 
@@ -253,8 +340,8 @@ def test_power_capping_with_the_lower_clock_that_comes_of_it_disturbs_nothing() 
 def test_a_slowed_down_batch_is_kept_aside_and_repeated(bit: int) -> None:
     quiet: dict[str, float] = {"reasons": 0x01}
     watch = DeviceWatch(Module([1e9] * 2), Sensor(quiet, {"reasons": bit}, quiet))
-    assert watch.batch(batches()).tolist() == [1, 1, 1]
-    first, second = watch.facts(1)["device_batches"]
+    assert watch.batch(batches(), 1).tolist() == [1, 1, 1]
+    first, second = watch.facts()["device_batches"]
     assert first["samples_s"] == [0, 0, 0]
     assert first["disturbed"] == reasons_text(bit)
     assert "samples_s" not in second
@@ -263,8 +350,8 @@ def test_a_slowed_down_batch_is_kept_aside_and_repeated(bit: int) -> None:
 
 def test_a_device_that_stays_slow_is_measured_four_times_and_said() -> None:
     watch = DeviceWatch(Module([1e9] * 4), Sensor({"reasons": 0x40}))
-    assert watch.batch(batches()).tolist() == [3, 3, 3]
-    assert len(watch.facts(1)["device_batches"]) == 4
+    assert watch.batch(batches(), 1).tolist() == [3, 3, 3]
+    assert len(watch.facts()["device_batches"]) == 4
     (warning,) = watch.warnings()
     assert "hardware thermal slowdown" in warning
 
@@ -272,25 +359,25 @@ def test_a_device_that_stays_slow_is_measured_four_times_and_said() -> None:
 def test_a_clock_below_the_record_s_steady_one_disturbs() -> None:
     watch = DeviceWatch(Module([1.5e9] * 5 + [1.42e9, 1.43e9]), Sensor({}))
     take = batches()
-    assert [watch.batch(take)[0] for _ in range(6)] == [0, 1, 2, 3, 4, 6]
-    assert "1420 MHz" in watch.facts(1)["device_batches"][5]["disturbed"][0]
+    assert [watch.batch(take, 1)[0] for _ in range(6)] == [0, 1, 2, 3, 4, 6]
+    assert "1420 MHz" in watch.facts()["device_batches"][5]["disturbed"][0]
 
 
 def test_a_clock_that_stays_lower_becomes_the_steady_one() -> None:
     watch = DeviceWatch(Module([1.5e9] * 5 + [1.2e9] * 20), Sensor({}))
     take = batches()
     for _ in range(12):
-        watch.batch(take)
-    disturbed = [bool(batch["disturbed"]) for batch in watch.facts(1)["device_batches"]]
+        watch.batch(take, 1)
+    disturbed = [bool(batch["disturbed"]) for batch in watch.facts()["device_batches"]]
     assert disturbed == [False] * 5 + [True] * 6 + [False] * 6
 
 
 def test_with_few_readings_no_clock_is_slow_and_without_nvml_that_is_said() -> None:
     watch = DeviceWatch(Module([1e9, 1.5e9]), None)
     take = batches()
-    assert watch.batch(take).tolist() == [0, 0, 0]
-    assert watch.batch(take).tolist() == [1, 1, 1]
-    assert watch.facts(1)["device_batches"][0]["before"] == {}
+    assert watch.batch(take, 1).tolist() == [0, 0, 0]
+    assert watch.batch(take, 1).tolist() == [1, 1, 1]
+    assert watch.facts()["device_batches"][0]["before"] == {}
     assert "nvidia-ml-py" in watch.warnings()[0]
     assert watch.peak() == 1e12 + 2
 
@@ -304,8 +391,8 @@ def test_energy_is_given_where_executions_filled_the_time(monkeypatch: pytest.Mo
         def take() -> Times:
             return np.full(10, busy_s / 10 / 5)  # means of five executions
 
-        watch.batch(take)
-        return watch.facts(5)
+        watch.batch(take, 5)
+        return watch.facts()
 
     assert watched(0.95)["energy_per_execution_j"] == 300 / 50
     assert "energy_per_execution_j" not in watched(0.5)

@@ -129,11 +129,13 @@ class _Rising(MachineCounters):
 
 
 def test_the_watch_divides_by_executions() -> None:
-    watch = ProcessorWatch(1, _Rising())
+    watch, longer = ProcessorWatch(1, _Rising()), ProcessorWatch(1, _Rising())
     for _ in range(3):
-        watch.batch(lambda: np.full(10, 1e-3))
-    assert watch.facts(1) == {}  # 30 ms are too short
-    assert watch.facts(4) == {"memory_bytes_per_execution": pytest.approx(3 * 6e6 / (30 * 4))}
+        watch.batch(lambda: np.full(10, 1e-3), 1)
+    assert watch.facts() == {}  # 30 ms are too short
+    for executions in (1, 5, 5):  # how many a sample is the mean of is found out by samples of one
+        longer.batch(lambda: np.full(10, 1e-3), executions)
+    assert longer.facts() == {"memory_bytes_per_execution": pytest.approx(3 * 6e6 / 110)}
     silent = ProcessorWatch(1, None)
-    silent.batch(lambda: np.ones(10))
-    assert silent.facts(1) == {}
+    silent.batch(lambda: np.ones(10), 1)
+    assert silent.facts() == {}

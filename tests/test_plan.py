@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microbench import plan
+from microbench import plan, recording
 from microbench.backends import known
 from microbench.errors import InputError
 from microbench.options import Options
@@ -142,6 +142,35 @@ def test_a_recurrence_on_few_samples_is_expected_to_wait_for_its_weights() -> No
     assert lstm(1, 1001) - lstm(1, 1) == pytest.approx(2 * 22 * 1000 * weights_s, rel=0.01)
     flops_s = 2 * 2 * 4 * 1024 * 1024 * 4096 / 1e12
     assert lstm(4096, 2) - lstm(4096, 1) == pytest.approx(2 * 22 * flops_s, rel=0.01)
+
+
+@pytest.mark.parametrize("cupy", [True, False])
+def test_on_a_device_estimates_are_of_the_precision_and_of_who_verifies(
+    cupy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "find_spec", lambda _: cupy or None)
+    monkeypatch.setattr(recording, "allowed_cpus", lambda: (0, 1, 2, 3))
+    rates = {"fp32": 5e13, "fp64": 5e13, "fp16": 8e14}
+    ceilings = {
+        "compute_flops_per_s": {name: {"best": rate} for name, rate in rates.items()},
+        "memory_bytes_per_s": {"read": {"best": 3e12}},
+    }
+
+    def recorded(precision: str) -> tuple[float, float]:
+        options = Options(kernel="gemm", problem=("m=8192,n=8192,k=8192",), max_time=1e-3, min_time=0.0)
+        (row,) = plan.problems(options)
+        item = plan.Item(0, row, "cublaslt", "auto", precision, "forward", "")
+        recorder = Recorder(options, known("cuda"), 1, ceilings, 0)
+        return recorder.cost_s(item), recorder.timeout_s(item)
+
+    flops = 2 * 8192**3
+    verifying = 4 * flops / (5e13 if cupy else 4 * recording._HOST_FLOPS_PER_S)
+    for precision, rate in rates.items():
+        # fp64 is the host's to verify.
+        own = verifying if precision != "fp64" else 4 * flops / (4 * recording._HOST_FLOPS_PER_S)
+        cost, timeout = recorded(precision)
+        assert cost == pytest.approx(recording._HANDLING_S + 8 * 2 * flops / rate + own, rel=1e-6)
+        assert timeout > 120 + 10 * own
 
 
 def test_an_algorithm_named_twice_is_measured_once() -> None:

@@ -142,8 +142,8 @@ def measure(job: MeasureJob, pinning: Pinning, stage: Callable[[str], None]) -> 
     except MemoryError as error:
         return Measurement(
             status="out_of_memory",
-            reason=f"memory ran out ({str(error).splitlines()[0] if str(error) else 'allocation failed'}): "
-            "free some, raise --memory-limit or choose a smaller problem",
+            reason=f"memory ran out ({str(error).splitlines()[0] if str(error) else 'allocation failed'}): free some"
+            f"{', raise --memory-limit' * known_backend(job.backend).LIMITS_MEMORY} or choose a smaller problem",
         )
 
 
@@ -172,6 +172,7 @@ class _Measuring:
         backend = known_backend(job.backend)
         self._judge = Judge(self._kernel, self._case, backend.device_arrays)
         self._watch = backend.watch(job)
+        self._on_processors = backend.ON_PROCESSORS
         # The compiled one, also where the session is around a plug-in.
         timing: Any = importlib.import_module(type(self._session).__module__)
         self._flusher = timing.CacheFlusher(job.flush_bytes) if job.mode == "cold" else None
@@ -203,7 +204,8 @@ class _Measuring:
         facts["bound_cpus"] = self._pinning.bound()
         facts["timer_resolution_s"], facts["timer_overhead_s"] = self._timer
         self._stage("warming up")
-        time.sleep(_SPINNING_S)
+        if self._on_processors:
+            time.sleep(_SPINNING_S)
         if job.mode == "graph":
             self._session.capture()
         probe_before = self._watch.peak()
@@ -227,7 +229,7 @@ class _Measuring:
         facts |= difference(counted, counters(cpus=job.cpus), measuring_s)
         strays = self._pinning.strays()
         facts["fp32_probe_flops_per_s"] = [probe_before, self._watch.peak()]
-        facts |= self._session.facts | self._watch.facts(self._executions)
+        facts |= self._session.facts | self._watch.facts()
         warnings += [*self._session.doubts, *self._watch.warnings()]
         known |= {
             "samples_s": sampling.samples_s.tolist(),
@@ -257,7 +259,7 @@ class _Measuring:
             return Measurement(
                 status="wrong_result", reason=f"after timing: {after.reason}", **(known | _errors(after))
             )
-        if strays:
+        if strays and self._on_processors:
             return Measurement(
                 status="unstable",
                 reason=f"{strays} threads that the library made while it was measured share processor {job.cpus[0]}: "
@@ -275,7 +277,7 @@ class _Measuring:
             self._loop_s += time.perf_counter() - began
             return times
 
-        return self._watch.batch(take)
+        return self._watch.batch(take, self._executions)
 
     def _choose_batch(self, shortest_s: float) -> list[str]:
         resolution_s, overhead_s = self._timer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from importlib.util import find_spec
 from typing import Any
 
 from microbench import kernels, plan
@@ -12,7 +13,9 @@ from microbench.options import Options
 from microbench.plan import Item
 from microbench.protocol import Measurement
 from microbench.record import Record
+from microbench.reference import worth_a_device
 from microbench.stats import summary
+from microbench.topology import allowed_cpus
 
 # A probe beside a measurement that reaches less than this share of the run's peak shows a disturbed machine.
 _DISTURBED = 0.9
@@ -24,6 +27,10 @@ _TIMEOUT_EXECUTIONS = 50
 # What a record takes beside its sampling: starting and diagnosing, and two verifications in float64.
 _HANDLING_S = 0.3
 _VERIFYING_EXECUTIONS = 14
+# Of a device's results: two products of each verification; a processor's float64 rate; a step of a recurrence there.
+_VERIFYING_PRODUCTS = 4
+_HOST_FLOPS_PER_S = 2e10
+_STEP_S = 1e-3
 
 
 class Recorder:
@@ -45,23 +52,40 @@ class Recorder:
         self._kernel = kernels.kernel(options.kernel)
 
     def _execution_s(self, item: Item) -> float:
-        """Seconds of one execution at the fp32 peak or the memory's: what estimates are made from."""
+        """Seconds of one execution at the peak of a device's precision, fp32 of processors, or the memory's."""
         case = plan.case(item)
-        computing = self._kernel.flops_of(case) / float(self._peaks["fp32"]["best"])
-        return max(computing, self._kernel.streamed_bytes_of(case) / self._bandwidth)
+        peak = self._peaks["fp32"]
+        if not self._backend.ON_PROCESSORS:
+            peak = self._peaks.get(self._backend.ceiling_precision(item.precision) or "", peak)
+        return max(
+            self._kernel.flops_of(case) / float(peak["best"]),
+            self._kernel.streamed_bytes_of(case) / self._bandwidth,
+        )
+
+    def _verifying_s(self, item: Item) -> float:
+        """Seconds of both verifications: of a device's results by the device itself or by this machine's processors."""
+        if self._backend.ON_PROCESSORS:
+            return _VERIFYING_EXECUTIONS * 2 * self._execution_s(item)
+        case = plan.case(item)
+        on_device = bool(find_spec("cupy")) and worth_a_device(self._kernel, case)
+        steps = getattr(case.problem, "time_steps", 0)
+        rate = float(self._peaks["fp64"]["best"]) if on_device else _HOST_FLOPS_PER_S * len(allowed_cpus())
+        return _VERIFYING_PRODUCTS * self._kernel.flops_of(case) / rate + _STEP_S * steps * on_device
 
     def timeout_s(self, item: Item) -> float:
         """After how long the configuration counts as hung."""
         if self._options.timeout is not None:
             return self._options.timeout
-        return _TIMEOUT_S + self._options.max_time + _TIMEOUT_EXECUTIONS * 10 * self._execution_s(item)
+        executing = _TIMEOUT_EXECUTIONS * 10 * self._execution_s(item)
+        verifying = 0.0 if self._backend.ON_PROCESSORS else 10 * self._verifying_s(item)
+        return _TIMEOUT_S + self._options.max_time + executing + verifying
 
     def cost_s(self, item: Item) -> float:
         """Estimated seconds of the whole record, at half of these peaks."""
         execution = 2 * self._execution_s(item)
         shortest = min(self._options.min_time, self._options.max_time)
         sampling = max(shortest, min(100 * execution, self._options.max_time), 8 * execution)
-        return _HANDLING_S + sampling + _VERIFYING_EXECUTIONS * execution
+        return _HANDLING_S + sampling + self._verifying_s(item)
 
     def record(self, item: Item, repeat: int, started: datetime, measurement: Measurement) -> Record:
         """The record of one measurement."""
@@ -117,7 +141,8 @@ class Recorder:
         doubts = []
         probes = measurement.facts.get("fp32_probe_flops_per_s", [])
         best = self._peaks["fp32"]["best"]
-        if probes and min(probes) < _DISTURBED * best:
+        # A device's own sensors say when it is slowed down; under a power cap its probe is slower, as it must be.
+        if self._backend.ON_PROCESSORS and probes and min(probes) < _DISTURBED * best:
             doubts.append(
                 f"the machine was disturbed: the fp32 probe beside this record reached "
                 f"{100 * min(probes) / best:.0f} % of the run's peak; the time may be far too long"
@@ -128,7 +153,7 @@ class Recorder:
                 f"{max(probes) / best:.2f} times the peak, so no share of it is given"
             )
         others = measurement.facts.get("other_cpus")
-        if others is not None and others > _OTHERS:
+        if self._backend.ON_PROCESSORS and others is not None and others > _OTHERS:
             doubts.append(
                 f"other processes kept {others:.1f} processors busy during the samples: the time may be far too long"
             )

@@ -23,6 +23,8 @@ class Backend(Protocol):
     MODES: tuple[str, ...]
     # The extension module that times plug-ins.
     MODULE: str
+    # Whether kernels run on this machine's processors: what else these do disturbs them.
+    ON_PROCESSORS: bool
     # Whether a worker's memory can be limited by what its process may allocate.
     LIMITS_MEMORY: bool
     # In the worker: a device's measured peaks; None where they are those of the worker's own processors.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BACKEND = "cpu"
 MODES = ("hot", "cold")
+ON_PROCESSORS = True
 LIMITS_MEMORY = True
 MODULE = "microbench._cpu"
 # Those of the processors that the worker itself runs on: it measures them with its own probes.

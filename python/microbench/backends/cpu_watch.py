@@ -27,29 +27,29 @@ class ProcessorWatch:
         self._counters = counters
         self._counted: dict[str, float] = {}
         self._executed_s = 0.0
-        self._samples = 0
+        self._executions = 0
 
     def peak(self) -> float:
         """Best fp32 rate of a few milliseconds, FLOP/s."""
         return max(_probe.compute_rates("fp32", self._threads, 3, 0.002))
 
-    def batch(self, take: Callable[[], Times]) -> Times:
+    def batch(self, take: Callable[[], Times], executions: int) -> Times:
         before = self._read()
         times = take()
         for name, count in self._read().items():
             self._counted[name] = self._counted.get(name, 0.0) + count - before[name]
-        self._executed_s += float(times.sum())
-        self._samples += len(times)
+        self._executed_s += float(times.sum()) * executions
+        self._executions += len(times) * executions
         return times
 
     def _read(self) -> dict[str, float]:
         return {} if self._counters is None else self._counters.read()
 
-    def facts(self, executions: int) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """``memory_bytes_per_execution`` and ``energy_per_execution_j`` of the whole machine, where it counts them."""
-        if self._executed_s * executions < _COUNTED_S:
+        if self._executed_s < _COUNTED_S:
             return {}
-        counted = {name: count / (self._samples * executions) for name, count in self._counted.items()}
+        counted = {name: count / self._executions for name, count in self._counted.items()}
         names = {"memory_bytes": "memory_bytes_per_execution", "energy_j": "energy_per_execution_j"}
         return {names[name]: value for name, value in counted.items()}
 

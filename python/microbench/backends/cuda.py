@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BACKEND = "cuda"
 MODES = ("hot", "cold", "graph")
+ON_PROCESSORS = False
 # CUDA reserves far more addresses than it uses: a limit of data would refuse what costs nothing.
 LIMITS_MEMORY = False
 MODULE = "microbench._cuda"
@@ -172,10 +173,17 @@ def facts() -> dict[str, str]:
     if not here:
         return built if missing() == note else {"device": f"none: {missing()}"} | built
     capability = here["compute_capability"]
+    from microbench.backends.cuda_watch import Nvml
+
+    sensor = Nvml.open(here)
+    settings = {} if sensor is None else sensor.settings()
     return {
         "device": f"{here['name']} ({here['multiprocessors']} multiprocessors, compute capability "
         f"{capability // 100}.{capability // 10 % 10}, {here['memory_bytes'] / 2**30:.0f} GiB)",
         "driver": f"for CUDA {here['driver_cuda']}; microbench was built with {here['runtime_cuda']}",
+        **(
+            {"settings": ", ".join(f"{name} {value}" for name, value in settings.items())} if settings else {}
+        ),
         **built,
     }
 

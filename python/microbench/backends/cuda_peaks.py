@@ -45,6 +45,7 @@ _FMA_PER_CYCLE: dict[int, dict[str, int]] = {
 # Large enough to fill every multiprocessor many times over, small enough for a second of filling.
 _GEMM_SIZE = 8192
 _GEMM_SAMPLES = 20
+_GEMM_S = 0.1
 _PRECISIONS = ("fp64", "fp32", "tf32", "fp16", "fp16_acc16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8")
 _DRAM_BYTES = 1 << 30
 _L2_PASSES = 50
@@ -60,7 +61,8 @@ def ceilings(module: Any, cublaslt: str, job: CeilingsJob) -> dict[str, Any]:
     for precision in ("fp32", "fp64"):
         compute[precision] = _rates("probe", module.compute_rates(precision, _REPETITIONS, 0.01))
     for precision in _PRECISIONS:
-        rates = _gemm_rates(module, cublaslt, precision, _gemm_size(properties))
+        probed = compute["fp64" if precision == "fp64" else "fp32"]["best"]
+        rates = _gemm_rates(module, cublaslt, precision, _gemm_size(properties, probed))
         if rates and max(rates) > compute.get(precision, {"best": 0.0})["best"]:
             compute[precision] = _rates("cublaslt", rates)
     dram = min(max(_DRAM_BYTES, 8 * properties["l2_cache_bytes"]), properties["memory_bytes"] // 4)
@@ -94,9 +96,10 @@ def _rates(source: str, samples: list[float]) -> dict[str, Any]:
     }
 
 
-def _gemm_size(properties: dict[str, Any]) -> int:
+def _gemm_size(properties: dict[str, Any], rate: float) -> int:
+    """Smaller where memory is, or the probe's rate is low: fp64 on devices with few such units."""
     size = _GEMM_SIZE
-    while 3 * 8 * size * size > properties["memory_bytes"] // 4:
+    while 3 * 8 * size * size > properties["memory_bytes"] // 4 or 2.0 * size**3 / rate > _GEMM_S:
         size //= 2
     return size
 
@@ -129,9 +132,11 @@ def _gemm_rates(module: Any, cublaslt: str, precision: str, size: int) -> list[f
 
 
 def _fill(array: NDArray[Any], rng: np.random.Generator) -> None:
-    block = np.zeros(min(array.size, _RANDOM_ELEMENTS), array.dtype)
+    block = array[:_RANDOM_ELEMENTS]
     fill_random(block, rng)
-    array[:] = np.resize(block, array.shape)
+    for start in range(block.size, array.size, block.size):
+        rest = array[start : start + block.size]
+        rest[:] = block[: rest.size]
 
 
 def theoretical(properties: dict[str, Any]) -> dict[str, Any]:

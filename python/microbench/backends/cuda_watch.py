@@ -86,12 +86,38 @@ class Nvml:
             return None
         return cls(handle, pynvml)
 
+    def settings(self) -> dict[str, str]:
+        """What a figure depends on beside the device: the driver, limits and modes that somebody set."""
+        nvml, handle = self._nvml, self._handle
+        readings: dict[str, Callable[[], str]] = {
+            "driver version": lambda: str(nvml.nvmlSystemGetDriverVersion()),
+            "power limit": lambda: f"{1e-3 * nvml.nvmlDeviceGetEnforcedPowerLimit(handle):.0f} W",
+            "highest SM clock": lambda: f"{nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM)} MHz",
+            "application SM clock": lambda: (
+                f"{nvml.nvmlDeviceGetApplicationsClock(handle, nvml.NVML_CLOCK_SM)} MHz"
+            ),
+            "MIG": lambda: "on" if nvml.nvmlDeviceGetMigMode(handle)[0] else "off",
+        }
+        said: dict[str, str] = {}
+        for name, read in readings.items():
+            with contextlib.suppress(nvml.NVMLError):
+                said[name] = read()
+        return said
+
+    def _power_mw(self) -> int:
+        """Of now where the device tells it (since Ampere), else the mean of the last second."""
+        nvml = self._nvml
+        (field,) = nvml.nvmlDeviceGetFieldValues(self._handle, [nvml.NVML_FI_DEV_POWER_INSTANT])
+        if field.nvmlReturn == nvml.NVML_SUCCESS:
+            return int(field.value.uiVal)
+        return int(nvml.nvmlDeviceGetPowerUsage(self._handle))
+
     def read(self) -> dict[str, float]:
         nvml, handle = self._nvml, self._handle
         readings: dict[str, Callable[[], float]] = {
             "sm_clock_hz": lambda: 1e6 * nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
             "memory_clock_hz": lambda: 1e6 * nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
-            "power_w": lambda: 1e-3 * nvml.nvmlDeviceGetPowerUsage(handle),
+            "power_w": lambda: 1e-3 * self._power_mw(),
             "temperature_c": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
             "reasons": lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(handle),
             "energy_j": lambda: 1e-3 * nvml.nvmlDeviceGetTotalEnergyConsumption(handle),
@@ -122,7 +148,7 @@ class DeviceWatch:
         self._energy_j = 0.0
         self._counted_s = 0.0
         self._executed_s = 0.0
-        self._samples = 0
+        self._executions = 0
 
     _process_sensor: Nvml | None = None
 
@@ -137,18 +163,18 @@ class DeviceWatch:
         """Best fp32 rate of a few milliseconds, FLOP/s."""
         return float(max(self._module.compute_rates("fp32", _PEAK_REPETITIONS, _PEAK_S)))
 
-    def batch(self, take: Callable[[], Times]) -> Times:
+    def batch(self, take: Callable[[], Times], executions: int) -> Times:
         """Takes a batch, up to three times more where the device was slowed down; keeps what it puts aside."""
         for _ in range(_REPEATS):
-            times, disturbed = self._take(take)
+            times, disturbed = self._take(take, executions)
             if not disturbed:
                 return times
             self._batches[-1]["samples_s"] = times.tolist()
-        times, disturbed = self._take(take)
+        times, disturbed = self._take(take, executions)
         self._left_disturbed += bool(disturbed)
         return times
 
-    def _take(self, take: Callable[[], Times]) -> tuple[Times, list[str]]:
+    def _take(self, take: Callable[[], Times], executions: int) -> tuple[Times, list[str]]:
         # Asking costs milliseconds: what was read after the last batch holds before this one.
         began, before = self._last or self._read()
         times = take()
@@ -169,8 +195,8 @@ class DeviceWatch:
         if "energy_j" in before and "energy_j" in after:
             self._energy_j += after["energy_j"] - before["energy_j"]
             self._counted_s += ended - began
-            self._executed_s += float(times.sum())
-            self._samples += len(times)
+            self._executed_s += float(times.sum()) * executions
+            self._executions += len(times) * executions
         return times, disturbed
 
     def _read(self) -> Reading:
@@ -187,12 +213,11 @@ class DeviceWatch:
                 )
         return found
 
-    def facts(self, executions: int) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """The batches; energy per execution where executions filled the time in which it was counted."""
         facts: dict[str, Any] = {"device_batches": self._batches}
-        executed_s = self._executed_s * executions
-        if self._counted_s >= _ENERGY_S and executed_s >= _BUSY * self._counted_s:
-            facts["energy_per_execution_j"] = self._energy_j / (self._samples * executions)
+        if self._counted_s >= _ENERGY_S and self._executed_s >= _BUSY * self._counted_s:
+            facts["energy_per_execution_j"] = self._energy_j / self._executions
         return facts
 
     def warnings(self) -> list[str]:

@@ -24,12 +24,13 @@ class Watch(Protocol):
         """Best fp32 rate of a few milliseconds, FLOP/s: shows a slow minute as such."""
         ...
 
-    def batch(self, take: Callable[[], Times]) -> Times:
-        """Takes a batch of samples, again where it was disturbed; what it kept back is in `facts`."""
+    def batch(self, take: Callable[[], Times], executions: int) -> Times:
+        """Takes a batch of samples, each the mean of so many executions, again where it was disturbed; what it kept
+        back is in `facts`."""
         ...
 
-    def facts(self, executions: int) -> dict[str, Any]:
-        """For the record's ``facts``; ``executions`` is how many a sample is the mean of."""
+    def facts(self) -> dict[str, Any]:
+        """For the record's ``facts``."""
         ...
 
     def warnings(self) -> list[str]:
