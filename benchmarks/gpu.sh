@@ -8,6 +8,10 @@
 # of MICROBENCH_GPU_SECONDS (570); what it printed is in OUTPUT/<step>.log, its exit code in OUTPUT/<step>.code. A step
 # that fails does not stop the others.
 set -uo pipefail
+if ! nvidia-smi -L; then
+  echo "benchmarks/gpu.sh: no NVIDIA GPU can be used here" >&2
+  exit 2
+fi
 cd "$(dirname "$0")/.."
 output=$(mkdir -p "$1" && cd "$1" && pwd)
 wheels=${2:-}

@@ -2,8 +2,17 @@
 # time, so that one build works with and without GPU, driver and libraries. What is left out is said here, and kept in
 # the package for `microbench device`.
 set(MICROBENCH_CUDA AUTO CACHE STRING "Build the CUDA module: AUTO, ON (fatal where something is missing) or OFF")
-set(MICROBENCH_CUDA_INCLUDE "$ENV{MICROBENCH_CUDA_INCLUDE}" CACHE STRING
+set(MICROBENCH_CUDA_INCLUDE "" CACHE STRING
   "Directories with the headers of cuBLAS and cuDNN, before those of the toolkit and of wheels")
+if(DEFINED ENV{MICROBENCH_CUDA_INCLUDE})  # also where a build folder knows another one from before
+  set(MICROBENCH_CUDA_INCLUDE "$ENV{MICROBENCH_CUDA_INCLUDE}" CACHE STRING "" FORCE)
+endif()
+if(NOT MICROBENCH_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "MICROBENCH_CUDA is ${MICROBENCH_CUDA}: it must be AUTO, ON or OFF")
+endif()
+if(NOT "$ENV{MICROBENCH_CUDA_TOOLCHAIN}" MATCHES "^(pypi13)?$")
+  message(FATAL_ERROR "MICROBENCH_CUDA_TOOLCHAIN is $ENV{MICROBENCH_CUDA_TOOLCHAIN}: it must be pypi13, or not be set")
+endif()
 option(MICROBENCH_FAKE_CUDA "Build the module's host code against a fake device, for tests" OFF)
 
 # Ends the search, and keeps the reason for `microbench device`.
@@ -31,6 +40,9 @@ function(microbench_find_cuda_headers)
   endforeach()
   set(places ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES} $ENV{CUDA_HOME}/include
     ${suffixes} /usr/local/cuda/include)
+  foreach(library CUBLAS CUDNN CUDART)  # searched anew: what was looked for may have changed
+    unset(MICROBENCH_${library}_INCLUDE CACHE)
+  endforeach()
   find_path(MICROBENCH_CUBLAS_INCLUDE cublasLt.h HINTS ${MICROBENCH_CUDA_INCLUDE} PATHS ${places} NO_CMAKE_FIND_ROOT_PATH)
   find_path(MICROBENCH_CUDNN_INCLUDE cudnn.h HINTS ${MICROBENCH_CUDA_INCLUDE} PATHS ${places} NO_CMAKE_FIND_ROOT_PATH)
   find_path(MICROBENCH_CUDART_INCLUDE cuda_runtime_api.h HINTS ${MICROBENCH_CUDA_INCLUDE} PATHS ${places} NO_CMAKE_FIND_ROOT_PATH)

@@ -14,17 +14,19 @@ import numpy as np
 import pytest
 
 from fixtures.fake_cuda import FakeCuda
-from microbench import plan
+from microbench import backends, plan
 from microbench.backends import backend, cuda, cuda_peaks, known
 from microbench.backends.cuda_peaks import theoretical
 from microbench.backends.cuda_watch import DeviceWatch, Nvml, reasons_text
 from microbench.backends.library import LibraryStatus
 from microbench.backends.watch import Times
 from microbench.errors import InputError
+from microbench.face import Terminal
 from microbench.options import Options
 from microbench.protocol import Measurement
 from microbench.recording import Recorder
 from microbench.store import Run
+from records import make_info
 
 PROBLEM = "m=4,n=3,k=8,a_transposed=true"
 QUICK = ["--min-time", "0", "--max-samples", "40"]
@@ -194,6 +196,50 @@ def test_references_are_the_device_s_where_cupy_is_installed(tmp_path: Path, ins
     device = "device" if installed else "host"
     assert places == {"fp16": device, "fp64": "host", "fp8_e5m2": device}
     assert not any("references" in warning for record in records for warning in record.warnings)
+
+
+def test_what_is_left_aside_of_a_gpu_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def status(name: str) -> LibraryStatus:
+        if name == "cudnn":
+            return LibraryStatus(cuda.LIBRARIES[name], ("conv", "rnn"), {}, "libcudnn.so.9 was not found")
+        return LibraryStatus(cuda.LIBRARIES[name], ("gemm", "conv"), {})
+
+    monkeypatch.setattr(cuda, "library_status", status)
+    (said,) = backends.overlooked("auto", known("cuda"), "conv")
+    assert said.startswith("cudnn is left aside: libcudnn.so.9 was not found; to get it: pip install")
+    assert backends.overlooked("auto", known("cuda"), "gemm") == []
+    monkeypatch.setattr(cuda, "missing", lambda: "the driver is too old")
+    monkeypatch.setattr(backends, "NVIDIA_DRIVER", tmp_path)
+    assert backends.overlooked("auto", known("cpu"), "rnn") == [
+        "the GPU is left aside: the driver is too old"
+    ]
+    assert backends.overlooked("cpu", known("cpu"), "rnn") == []
+    with Terminal(None) as face:
+        face.begin(make_info(options={"backend": "auto", "library": []}), tmp_path, 1.0, 0)
+        face.begin(make_info(options={"backend": "auto", "library": ["openblas"]}), tmp_path, 1.0, 0)
+    assert capsys.readouterr().err.count("warning: the GPU is left aside: the driver is too old") == 1
+    monkeypatch.setattr(backends, "NVIDIA_DRIVER", tmp_path / "none")
+    assert backends.overlooked("auto", known("cpu"), "rnn") == []
+
+
+def test_a_library_of_another_backend_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "missing", lambda: "no NVIDIA driver is installed")
+    with pytest.raises(
+        InputError, match="--library cudnn: it is of backend cuda, which cannot be used here: no NV"
+    ):
+        backends.libraries(known("cpu"), "conv", ("cudnn",))
+    monkeypatch.setattr(cuda, "missing", lambda: "")
+    missing = LibraryStatus(cuda.LIBRARIES["cudnn"], ("conv",), {}, "libcudnn.so.9 was not found")
+    monkeypatch.setattr(cuda, "library_status", lambda _: missing)
+    with pytest.raises(InputError, match=r"of backend cuda, and libcudnn.so.9 was not found; to get it: pip"):
+        backends.libraries(known("cpu"), "conv", ("cudnn",))
+    monkeypatch.setattr(cuda, "library_status", lambda _: LibraryStatus(missing.library, ("conv",), {}))
+    with pytest.raises(InputError, match="of backend cuda, not cpu: libraries of one backend"):
+        backends.libraries(known("cpu"), "conv", ("cudnn",))
+    with pytest.raises(InputError, match="there is no such library; there are onednn, microbench"):
+        backends.libraries(known("cpu"), "conv", ("mkl",))
 
 
 # ------------------------------------------------------------------------------------- clocks and throttling

@@ -274,6 +274,14 @@ def test_a_heuristic_picks_the_first_of_its_own_that_can_be_had(
     assert_right(fake, case)
 
 
+def test_an_engine_of_another_precision_is_known_to_who_names_it_so_that_opening_says_why(
+    fake: FakeCuda,
+) -> None:
+    assert "engine_1" not in algorithms(fake, conv_case("fp32"))
+    assert "engine_1" in algorithms(fake, conv_case("fp32", algorithm="engine_1"))
+    assert "engine_99" not in algorithms(fake, conv_case("fp32", algorithm="engine_99"))
+
+
 def test_heuristics_that_know_nothing_pick_nothing(fake: FakeCuda) -> None:
     grouped = conv_case("fp16", algorithm="heuristic_b", problem=dataclasses.replace(SMALL, groups=2))
     with pytest.raises(fake.module.Unsupported, match="recommend none"):

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -97,7 +98,17 @@ struct Configuration {
     return text;
   }
 
+  // Throws Unsupported for what is no such name.
   static Configuration of_name(const std::string& name) {
+    const std::optional<Configuration> parsed = parse(name);
+    if (!parsed) {
+      throw Unsupported("cuDNN has no convolution algorithm '" + name +
+                        "' for this pass: there are its classic ones and engine_N with knobs");
+    }
+    return *parsed;
+  }
+
+  static std::optional<Configuration> parse(const std::string& name) {
     Configuration configuration{};
     int used = 0;
     const char* rest = name.c_str();
@@ -112,10 +123,7 @@ struct Configuration {
       }
     }
     // Only a name as name() writes it says what will be run.
-    if (configuration.name() != name) {
-      throw Unsupported("cuDNN has no convolution algorithm '" + name +
-                        "' for this pass: there are its classic ones and engine_N with knobs");
-    }
+    if (configuration.name() != name) return std::nullopt;
     return configuration;
   }
 

@@ -145,6 +145,11 @@ std::vector<std::string> graph_algorithms(const Request& request) {
   }
   for (std::int64_t engine = 0; engine < graph.engines(); ++engine) offer({engine, {}});
   if (request.algorithm != "auto" && !choosers(request.algorithm).empty()) names.push_back(request.algorithm);
+  // Also one that does not do this precision: opening it says why.
+  const std::optional<Configuration> named = Configuration::parse(request.algorithm);
+  if (named && named->engine < graph.engines() && !contains(names, request.algorithm)) {
+    names.push_back(request.algorithm);
+  }
   return names;
 }
 

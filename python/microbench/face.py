@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from microbench import environment
+from microbench.backends import backend, overlooked
 from microbench.figures import problem_title
 from microbench.formats import RowPrinter
 from microbench.plan import Item
@@ -85,7 +86,10 @@ class Terminal(Face):
             lines.append(
                 "--time-budget 1800, for instance, measures as many of the problems as half an hour allows"
             )
-        lines += [f"warning: {text}" for text in environment.warnings(info.environment)]
+        doubts = environment.warnings(info.environment)
+        if (asked := info.options.get("backend")) is not None and not info.options["library"]:
+            doubts += overlooked(asked, backend(asked, info.kernel), info.kernel)
+        lines += [f"warning: {text}" for text in doubts]
         for line in lines:
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 

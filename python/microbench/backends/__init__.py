@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from microbench.backends.library import Library, LibraryStatus
@@ -63,6 +64,7 @@ class Backend(Protocol):
 
 # The best last: what ``auto`` takes where it can be used.
 BACKENDS = ("cpu", "cuda")
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def known(name: str) -> Backend:
@@ -120,15 +122,48 @@ def libraries(backend: Backend, kernel: str, asked: tuple[str, ...]) -> list[str
         return here
     for name in asked:
         if name not in backend.LIBRARIES:
-            raise InputError(
-                f"--library {name}: there is no such library; there are {', '.join(backend.LIBRARIES)}"
-            )
+            raise InputError(f"--library {name}: {_not_of(backend, name, kernel)}")
         status = backend.library_status(name)
         if status.missing:
             raise InputError(f"--library {name}: {status.missing}; to get it: {status.library.how_to_get}")
         if kernel not in status.kernels:
             raise InputError(f"--library {name}: does not do {kernel}; it does {', '.join(status.kernels)}")
     return list(dict.fromkeys(asked))
+
+
+def _not_of(here: Backend, library: str, kernel: str) -> str:
+    """Why ``here`` has no such library, and what to do."""
+    for name in BACKENDS:
+        other = known(name)
+        if library not in other.LIBRARIES:
+            continue
+        status = other.library_status(library)
+        if why := other.missing():
+            return f"it is of backend {name}, which cannot be used here: {why}"
+        if status.missing:
+            return f"it is of backend {name}, and {status.missing}; to get it: {status.library.how_to_get}"
+        return f"it is of backend {name}, not {here.BACKEND}: libraries of one backend are measured at a time"
+    doing = [name for name in here.LIBRARIES if kernel in here.library_status(name).kernels]
+    return f"there is no such library; there are {', '.join(doing or here.LIBRARIES)}"
+
+
+def overlooked(asked: str, chosen: Backend, kernel: str) -> list[str]:
+    """What `libraries` leaves aside of a GPU that is here, a sentence each; ``asked`` is the backend asked for."""
+    cuda = known("cuda")
+    if chosen.BACKEND == "cuda":
+        found = {name: chosen.library_status(name) for name in chosen.LIBRARIES}
+        return [
+            f"{name} is left aside: {status.missing}; to get it: {status.library.how_to_get}"
+            for name, status in found.items()
+            if status.missing and (kernel in status.kernels or not status.kernels)
+        ]
+    if asked != "auto" or not NVIDIA_DRIVER.exists():
+        return []
+    why = (
+        cuda.missing()
+        or f"none of its libraries that do {kernel} is here; `python -m microbench device` says more"
+    )
+    return [f"the GPU is left aside: {why}"]
 
 
 def _usable(status: LibraryStatus, kernel: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -28,7 +29,8 @@ MODULE = "microbench._cuda"
 _QUERY_TIMEOUT_S = 120.0
 # Their version is CUDA's: those of another CUDA, which wheels of other packages bring along, are not taken.
 _NUMBERED_AS_CUDA = ("libcublas", "libcublasLt")
-_NOT_BUILT = "left out when microbench was built (`python -m microbench device` says why)"
+_NOT_BUILT = "it was left out when microbench was built"
+_REBUILD = "do what `python -m microbench device` says of the build"
 _FROM_WHEELS = "pip install '.[cuda13]' (or '.[cuda12]' where microbench was built with CUDA 12)"
 
 
@@ -94,6 +96,10 @@ def left_out() -> str:
     return note.read_text().strip() if note.is_file() else ""
 
 
+def _not_built(library: Library) -> LibraryStatus:
+    return LibraryStatus(dataclasses.replace(library, how_to_get=_REBUILD), (), {}, _NOT_BUILT)
+
+
 @cache
 def library_status(name: str) -> LibraryStatus:
     """What is known of one library on this machine; loads its extension module and the library itself."""
@@ -101,12 +107,12 @@ def library_status(name: str) -> LibraryStatus:
     try:
         module: Any = extensions.load(library.module)
     except ImportError as error:
-        return LibraryStatus(
-            library, (), {}, _NOT_BUILT if left_out() else f"{MODULE} cannot be imported: {error}"
-        )
+        if left_out():
+            return _not_built(library)
+        return LibraryStatus(library, (), {}, f"{MODULE} cannot be imported: {error}")
     kernels = tuple(kernel for kernel, registered in module.registered() if registered == name)
     if not kernels:
-        return LibraryStatus(library, (), {}, _NOT_BUILT)
+        return _not_built(library)
     try:
         facts: dict[str, str] = module.describe(kernels[0], name, library.path())
     except module.Unsupported as error:
