@@ -555,6 +555,36 @@ def test_knees_and_both_kinds_of_scaling() -> None:
     assert falling.knees == ()
 
 
+def test_a_processor_s_clock_is_its_own(tmp_path: Path) -> None:
+    facts = {"fill": "normal", "clock_mhz": 3000.0}
+    stored(tmp_path / "fills" / "normal-0", conv_record("im2col", 1.0, 8, facts=facts))
+    stored(tmp_path / "kernels", conv_record("im2col", 1.0, 8), conv_record("fft", 1.0, 8))
+    (base,) = sensitivity.sensitivities(study.load(tmp_path))
+    assert base.clock_hz == 3e9
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [
+        ({"copy": {"best": 2e12}, "triad": {"best": 1e12}}, 1e12),
+        ({"read": {"best": 3e12}, "copy": {"best": 2e12}}, 2e12),  # of a GPU
+        ({}, None),
+    ],
+)
+def test_gradients_are_added_at_the_rate_of_triad_or_copy(
+    tmp_path: Path, memory: dict[str, Any], expected: float | None
+) -> None:
+    run = stored(tmp_path / "run", conv_record("im2col", 1.0, 8), ceilings={"memory_bytes_per_s": memory})
+    assert gather(run).triad_bytes_per_s == expected
+
+
+def test_no_threads_are_said_of_a_gpu(tmp_path: Path) -> None:
+    for backend, said in (("cpu", "on cpu, hot, 4 threads. Times"), ("cuda", "on cuda, hot. Times")):
+        records = [conv_record(name, 1.0, 8, backend=backend) for name in ("im2col", "fft")]
+        found = gather(stored(tmp_path / backend, *records))
+        assert said in section_of(found, Question()).findings[0]
+
+
 def test_fills_are_compared_by_their_rounds(tmp_path: Path) -> None:
     for fill, time in (("normal", 1.0), ("zero", 0.8)):
         for number in range(6):
@@ -563,7 +593,7 @@ def test_fills_are_compared_by_their_rounds(tmp_path: Path) -> None:
                 "after": {"power_w": 300.0},
                 "measured_sm_clock_hz": 1.5e9,
             }
-            facts = {"fill": fill, "device_batches": [reading]}
+            facts = {"fill": fill, "device_batches": [reading], "clock_mhz": 3000.0}
             stored(
                 tmp_path / "fills" / f"{fill}-{number}",
                 conv_record("im2col", time * (1 + number / 1000), 8, facts=facts),
@@ -575,7 +605,7 @@ def test_fills_are_compared_by_their_rounds(tmp_path: Path) -> None:
     assert zero.comparison is not None
     assert zero.comparison.verdict == "faster"
     assert zero.comparison.ratio == pytest.approx(0.8, rel=1e-3)
-    assert (zero.power_w, zero.clock_hz) == (250.0, 1.5e9)
+    assert (zero.power_w, zero.clock_hz) == (250.0, 1.5e9)  # not the host's
     assert "1500 MHz" in text(section_of(found, Question()))
 
 

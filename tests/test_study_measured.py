@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microbench import plan
+from microbench import plan, runner
 from microbench.cli import main
 from microbench.errors import InputError
 from microbench.kernels import conv
@@ -30,6 +30,7 @@ from microbench.study import load, measure
 from microbench.study.divisions import outcomes
 from microbench.study.layers import parts_of
 from microbench.study.regret import regrets
+from microbench.tables import Row
 from records import make_info, make_record
 from test_conv import assert_right, module_of, problems, refusals, request, workspace_refusals
 
@@ -168,6 +169,17 @@ class FakeRunner:
         self.left: dict[str, list[Item]] = {}
         self.stop_at: str | None = None  # the stage that is interrupted at its second record
         self.names = list(TIMES)  # in the library's order
+        self.listed: dict[int, list[str]] = {}  # of a batch size, where that differs
+        self.backend = "cpu"
+
+    def planned(self, options: Options, rows: Sequence[Row], _: Face) -> list[Item]:
+        return plan.build(
+            options,
+            rows,
+            options.library or ("onednn",),
+            str,
+            lambda *given: [self.listed.get(plan.columns(row)["n"], self.names) for row in given[-2]],
+        )
 
     def sweep(self, options: Options, output: Path, *, items: Sequence[Item] | None, **_: Any) -> Run:
         if (output / "run.json").exists():
@@ -176,11 +188,7 @@ class FakeRunner:
                     writer.append(self.record(item))
             return Run.load(output)
         if items is None:
-            libraries = options.library or ("onednn",)
-            names = self.names
-            items = plan.build(
-                options, plan.problems(options), libraries, str, lambda *given: [names] * len(given[-1])
-            )
+            items = self.planned(options, plan.problems(options), Face())
         assert [item.index for item in items] == list(range(len(items)))
         self.sweeps.append((output.name, options, list(items)))
         if options.time_budget is not None and options.time_budget < self.probe_s:
@@ -221,6 +229,7 @@ class FakeRunner:
             layout=item.layout,
             problem=item.problem,
             labels=dict(item.row.labels),
+            backend=self.backend,
             index=item.index,
             median_s=time,
             ci_low_s=time,
@@ -320,6 +329,60 @@ def test_libraries_that_cannot_divide_a_batch_are_predicted_only(tmp_path: Path,
     measured(tmp_path / "study", options={"library": "other"})
     assert [name for name, _, _ in fake.sweeps] == ["probe", "kernels"]
     assert not any("@" in item.algorithm for item in fake.sweeps[1][2])
+
+
+@pytest.mark.parametrize("library", ["microbench", "onednn"])
+def test_no_library_divides_a_batch_on_a_gpu(tmp_path: Path, fake: FakeRunner, library: str) -> None:
+    fake.backend, fake.cache_bytes = "cuda", 1 << 20
+    measured(tmp_path / "study", options={"library": library})
+    assert [name for name, _, _ in fake.sweeps] == ["probe", "kernels"]
+    assert not any("@" in item.algorithm for item in fake.sweeps[1][2])
+    assert load(tmp_path / "study").unfinished == ()
+
+
+def test_what_a_library_lists_for_a_batch_alone_is_measured_on_it(
+    tmp_path: Path, fake: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [f"engine_{number}_k2=5" for number in range(12)]
+    for name in own:
+        monkeypatch.setitem(TIMES, name, 0.5)
+        monkeypatch.setitem(WORKSPACES, name, 3000)
+    # Of "slow", which does not pay on 4 images, the library says that it is among the best for 8.
+    fake.listed = {8: ["auto", "find", "slow", "quick", "plain"], 16: [*own, "plain", "quick", "slow"]}
+    measured(tmp_path / "study", options={"library": "cudnn"})
+    assert [(item.algorithm, item.problem["n"]) for item in fake.sweeps[0][2]] == [
+        (name, 4) for name in ("plain", "quick", "slow")
+    ]
+    assert [(item.algorithm, item.problem["n"]) for item in fake.sweeps[1][2]] == [
+        ("plain", 4), ("quick", 4), ("plain", 8), ("quick", 8), ("slow", 8), ("plain", 16), ("quick", 16),
+        *((name, 16) for name in own[:10]),
+    ]  # fmt: skip
+    known, _ = regrets(load(tmp_path / "study"), (math.inf,))
+    assert {one.best.algorithm for one in known} == {own[0]}
+    before = len(fake.sweeps)
+    measured(tmp_path / "study", resume=True, options={"library": "cudnn"})
+    assert len(fake.sweeps) == before
+
+
+def test_algorithms_are_listed_for_other_problems_than_those_asked_for() -> None:
+    module_of("microbench")
+    fields = {"kernel": "conv", "problem": PROBLEM, "library": "microbench", "algorithm": "all"}
+    asked = Options.of(fields)
+    (row,) = plan.problems(asked)
+    rows = [dataclasses.replace(row, problem=dataclasses.replace(row.problem, n=size)) for size in (2, 7)]
+    items = runner.planned(asked, rows, Face())
+    assert [item.index for item in items] == list(range(len(items)))
+    names = {size: [item.algorithm for item in items if item.problem["n"] == size] for size in (2, 7)}
+    assert "im2col" in names[2]
+    assert sum(map(len, names.values())) == len(items)
+
+
+def test_what_is_measured_once_costs_once(tmp_path: Path, fake: FakeRunner) -> None:
+    """A library that cannot divide a batch needs no budget for micro-batches in turn."""
+    fake.cache_bytes = 1 << 40
+    measured(tmp_path / "once", options={"library": "other", "time_budget": 32.0})
+    with pytest.raises(InputError, match="none fits --time-budget"):
+        measured(tmp_path / "in_turn", options={"library": "onednn", "time_budget": 32.0})
 
 
 def test_the_choices_of_a_library_are_measured_under_each_limit_they_do_not_fit(
@@ -539,6 +602,9 @@ def test_a_real_study_predicts_and_measures_its_divisions(tmp_path: Path) -> Non
     )  # fmt: skip
     asked = measure.Plan(options, sizes=(1, 2), limits=(1 << 30,), rounds=1)
     measure.measure(asked, tmp_path / "study", resume=False, command=[], watched=watched)
+    probe, kernels = (Run.load(tmp_path / "study" / name).info for name in ("probe", "kernels"))
+    assert kernels.ceilings == probe.ceilings  # which nothing that is measured twice would be
+    assert kernels.plan["ceilings_measured"] == probe.plan["ceilings_measured"] <= probe.created
     found = load(tmp_path / "study")
     (layer,) = found.points
     assert list(found.points[layer]) == [1, 2, 4]

@@ -26,10 +26,15 @@ from microbench.study.microbatch import POLICIES, Kernels, allowed, desirable_se
 # Libraries whose kernels add to the gradient that is there (beta is 1). Of others the gradient of one micro-batch goes
 # to a buffer, which counts as workspace, and is added.
 _ACCUMULATING = ("cudnn",)
-# Libraries that can divide a batch; of others single micro-batches are measured, and divisions predicted only.
-DIVIDING = ("microbench", "onednn")
+# Libraries that can divide a batch, by backend; of others divisions are predicted only.
+_DIVIDING = {"cpu": ("microbench", "onednn")}
 # Workspaces are shared in whole cache lines.
 _LINE_BYTES = 64
+
+
+def divides(library: str, backend: str) -> bool:
+    """Whether the library can divide a batch there; of others single micro-batches are measured."""
+    return library in _DIVIDING.get(backend, ())
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ def to_measure(study: Study, layer: Layer, limits: Iterable[float]) -> tuple[lis
     bases: dict[str, Chosen] = {}
     for limit in limits:
         best, base = best_under(divided, limit), best_under(undivided, limit)
-        if best is not None and best.divided and best.library in DIVIDING:
+        if best is not None and best.divided and divides(best.library, layer.backend):
             chosen[best.library + best.algorithm] = best
             if base is not None:
                 bases[base.library + base.algorithm] = base

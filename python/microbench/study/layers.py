@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from microbench.figures import measured, problem_title
+from microbench.figures import measured, problem_title, threads_phrase
 from microbench.problem import ITEM_BYTES, PRECISIONS, Scalar
 from microbench.record import Record
 from microbench.store import Run
@@ -77,7 +77,13 @@ class Layer:
 
     def setting(self) -> tuple[str, ...]:
         """How the layer was computed: what may not be mixed in one sum."""
-        return self.precision, self.layout, self.backend, self.mode, f"{self.threads} threads"
+        return (
+            self.precision,
+            self.layout,
+            self.backend,
+            self.mode,
+            threads_phrase(self.backend, self.threads),
+        )
 
     def weight_bytes(self) -> int:
         """Bytes of the filters' gradient, as the pass writes it."""
@@ -147,7 +153,8 @@ class Study:
         labels: of each layer, from its problem table.
         divisions: the run that measured divided batches, with their kernels beside them.
         fills: runs of a few kernels on several fills.
-        triad_bytes_per_s: measured rate of a = b + c * s on arrays in memory, which bounds adding up gradients.
+        triad_bytes_per_s: measured rate of a = b + c * s on arrays in memory, or of copying, which bounds adding up
+            gradients.
         cache_bytes: the last-level cache of the device; 0: unknown.
         picks: what libraries chose on a layer's batch, where that was measured as their choice.
         probed: of each layer and library what a study's probe measured, in the library's order; empty for a run.
@@ -203,7 +210,7 @@ class Study:
             layer: ", ".join(
                 text
                 for place, (text, kind) in enumerate(zip(layer.setting(), kinds, strict=True))
-                if place < _ALWAYS or len(kind) > 1
+                if text and (place < _ALWAYS or len(kind) > 1)
             )
             for layer in self.labels
         }

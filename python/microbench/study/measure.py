@@ -3,8 +3,9 @@
 A study is a folder with ``study.json``, what it was asked for, ``probe.csv``, its layers, and runs:
 
 - ``probe``: every algorithm on the smallest micro-batch, to see which may pay;
-- ``kernels``: these on every size, micro-batches in turn, so that their operands come from memory as in a division; on
-  the whole batch also those that their library may choose first;
+- ``kernels``: these on every size, micro-batches in turn where the library can divide a batch, so that their operands
+  come from memory as in a division; of cuDNN also the first that it lists for that size, since its knobs depend on it;
+  on the whole batch also those that their library may choose first;
 - ``picks/LIMIT``: what a library's heuristics and searches choose under each limit;
 - ``divisions``: the divisions chosen, in rounds, each beside its kernels and the undivided batch;
 - ``fills/FILL-ROUND``: the fastest kernel of each layer on several fills.
@@ -17,7 +18,7 @@ import dataclasses
 import io
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,8 @@ from microbench.plan import Item, NothingFits
 from microbench.problem import PRECISIONS, Case, Scalar
 from microbench.record import Record
 from microbench.runner import Face
-from microbench.store import RUN_FILE, Run
-from microbench.study.divisions import DIVIDING, Chosen, to_measure
+from microbench.store import RUN_FILE, Run, RunInfo
+from microbench.study.divisions import Chosen, divides, to_measure
 from microbench.study.layers import (
     DIVISIONS,
     KERNELS,
@@ -43,13 +44,15 @@ from microbench.study.layers import (
     Layer,
     Point,
     Study,
+    columns_of,
+    is_choice,
     name_of,
     usable,
 )
 from microbench.study.layers import FILLS as FILLS_FOLDER
 from microbench.study.reading import gather
-from microbench.study.selection import CHOOSERS, firsts, fitting, handling_s, worth
-from microbench.tables import Row
+from microbench.study.selection import CHOOSERS, LISTED, firsts, fitting, handling_s, unprobed, worth
+from microbench.tables import Row, distinct
 
 # Of a time budget the probe may take this share: all else takes about twenty times as long.
 _PROBE_SHARE = 0.05
@@ -130,6 +133,7 @@ class _Measuring:
         self._watched = watched
         self._rows = _whole_batches(plan.problems(asked.options), asked.batch)
         self._cache_bytes = 0  # known from the probe
+        self._ceilings_of: RunInfo | None = None  # the probe's
 
     def run(self, resume: bool) -> None:
         """All stages, each planned from those before it."""
@@ -179,9 +183,10 @@ class _Measuring:
             time_budget=None,
         )
         probe = self._probe(base, budget)
+        self._ceilings_of = probe.info
         named = msgspec.structs.replace(base, algorithm=("auto",))  # plans of our own name their algorithms
         self._cache_bytes = int(probe.info.plan.get("last_level_cache_bytes") or 0)
-        items = self._kernels(probe, None if budget is None else (1 - _PROBE_SHARE) * budget)
+        items = self._kernels(base, probe, None if budget is None else (1 - _PROBE_SHARE) * budget)
         study = gather(self._sweep(KERNELS, named, items))
         self._picks(named, study)
         if divisions := _numbered(self._divisions(study)):
@@ -246,13 +251,21 @@ class _Measuring:
         folder = self._folder / name
         resume = (folder / RUN_FILE).exists()
         with self._watched(name) as face:
-            run = runner.sweep(asked, folder, resume=resume, command=self._command, face=face, items=items)
+            run = runner.sweep(
+                asked,
+                folder,
+                resume=resume,
+                command=self._command,
+                face=face,
+                items=items,
+                ceilings_of=self._ceilings_of,
+            )
         stored = [record.status for record in run.summaries()]
         if "interrupted" in stored or len(stored) < run.info.planned_records:
             raise Interrupted(f"{name}: {len(stored)} of {run.info.planned_records} records")
         return run
 
-    def _kernels(self, probe: Run, budget_s: float | None) -> list[Item]:
+    def _kernels(self, base: Options, probe: Run, budget_s: float | None) -> list[Item]:
         """What is to be measured of the layers that fit into the budget."""
         layers: dict[Layer, list[Record]] = {}
         handling: dict[int, float] = {}
@@ -262,6 +275,7 @@ class _Measuring:
             if usable(record):
                 layers.setdefault(Layer.of(record), []).append(record)
                 handling[record.index] = handling_s(record, following)
+        listed = self._listed(base, layers)
         plans: dict[Layer, list[Item]] = {}
         costs: dict[Layer, float] = {}
         for layer, records in layers.items():
@@ -272,11 +286,23 @@ class _Measuring:
                 (size, record)
                 for size in sizes
                 for record in records
-                if record in kept or (size == sizes[-1] and record in first)
+                if record in kept
+                or (size == sizes[-1] and record in first)
+                or record.algorithm in listed.get((layer, record.library, size), ())
+            ]
+            tried += [
+                (size, one)
+                for size in sizes
+                for library in CHOOSERS
+                for one in unprobed(records, library, listed.get((layer, library, size), ()))
             ]
             plans[layer] = [self._item(layer, size, record) for size, record in tried]
             costs[layer] = sum(
-                self._cost_s(record, handling[record.index], self._repeats(layer, size) * size / sizes[0])
+                self._cost_s(
+                    record,
+                    handling[record.index],
+                    self._repeats(layer, size, record.library) * size / sizes[0],
+                )
                 for size, record in tried
             )
             if len(sizes) > 1:  # a division, its kernels and the undivided batch
@@ -288,6 +314,26 @@ class _Measuring:
             least = f"; the shortest takes about {min(costs.values()):.0f} s more" if costs else ""
             raise InputError(f"no layer was measured, or none fits --time-budget{least}")
         return _numbered(item for layer in chosen for item in plans[layer])
+
+    def _listed(
+        self, base: Options, layers: Mapping[Layer, Sequence[Record]]
+    ) -> dict[tuple[Layer, str, int], list[str]]:
+        """The first algorithms that libraries of `CHOOSERS` list for each size above the smallest."""
+        names = {record.library for records in layers.values() for record in records}
+        asked = tuple(library for library in CHOOSERS if library in names)
+        rows = [_resized(row, size) for row in map(self._row, layers) for size in self._sizes(row)[1:]]
+        if not asked or not rows:
+            return {}
+        with self._watched("what is listed for each size") as face:
+            items = runner.planned(msgspec.structs.replace(base, library=asked), distinct(rows), face)
+        known = {(layer.columns, layer.pass_, layer.layout, layer.precision): layer for layer in layers}
+        found: dict[tuple[Layer, str, int], list[str]] = {}
+        for item in items:
+            layer = known.get((columns_of(item.problem), item.pass_, item.layout, item.precision))
+            if layer is not None and not is_choice(item.algorithm):
+                key = (layer, item.library, int(item.problem["n"]))
+                found.setdefault(key, []).append(item.algorithm)
+        return {key: algorithms[:LISTED] for key, algorithms in found.items()}
 
     def _cost_s(self, record: Record, handling_s: float, growth: float) -> float:
         """Estimated seconds of the record's algorithm on a batch that is ``growth`` times as large."""
@@ -310,16 +356,18 @@ class _Measuring:
 
     def _item(self, layer: Layer, size: int, what: Record | Point | Chosen) -> Item:
         """A kernel on ``size`` images, several in turn where one alone would find its operands in the cache."""
-        repeats = self._repeats(layer, size) if what.library in DIVIDING else 1
+        repeats = self._repeats(layer, size, what.library)
         algorithm = what.algorithm if repeats == 1 else name_of([(what.algorithm, size)] * repeats)
         row = _resized(self._row(layer), repeats * size)
         return Item(0, row, what.library, algorithm, layer.precision, layer.pass_, layer.layout)
 
-    def _repeats(self, layer: Layer, size: int) -> int:
+    def _repeats(self, layer: Layer, size: int, library: str) -> int:
         """Micro-batches that fill the last-level cache several times, or more images than the whole batch has.
 
-        Never exactly the whole batch: that would be a division of it.
+        Never exactly the whole batch: that would be a division of it. One, where the library cannot divide a batch.
         """
+        if not divides(library, layer.backend):
+            return 1
         row = self._row(layer)
         traffic = kernels.kernel("conv").bytes_of
         case = Case(_resized(row, size).problem, PRECISIONS[layer.precision], layer.pass_, layer.layout)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microbench.errors import InputError
+from microbench.figures import threads_phrase
 from microbench.study.divisions import Gain, gains, options, outcomes
 from microbench.study.fronts import accurate, front
 from microbench.study.layers import Study
@@ -77,7 +78,17 @@ def _figures(
 def _conditions(study: Study, max_error: float | None) -> str:
     found = sorted(
         {
-            f"{layer.backend}, {layer.mode}, {layer.threads} threads, {layer.precision}"
+            ", ".join(
+                filter(
+                    None,
+                    (
+                        layer.backend,
+                        layer.mode,
+                        threads_phrase(layer.backend, layer.threads),
+                        layer.precision,
+                    ),
+                )
+            )
             for layer in study.points
         }
     )

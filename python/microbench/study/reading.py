@@ -129,13 +129,14 @@ def gather(
             continue
         sizes = points.setdefault(layer, {})
         sizes[batch] = (*sizes.get(batch, ()), point_of(records))
-    triad = kernels.info.ceilings.get("memory_bytes_per_s", {}).get("triad", {}).get("best")
+    memory = kernels.info.ceilings.get("memory_bytes_per_s", {})
+    adding = memory.get("triad") or memory.get("copy") or {}  # of a GPU there is no triad
     return Study(
         points,
         labels,
         divisions,
         tuple(fills),
-        triad,
+        adding.get("best"),
         int(kernels.info.plan.get("last_level_cache_bytes") or 0),
         _picks([kernels, *picks]),
         _probed(probe, points, kernels) if probe else {},

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from microbench.environment.text import size_text
-from microbench.figures import WIDTH, fit, percent_text, time_text, wrapped
+from microbench.figures import WIDTH, fit, percent_text, threads, time_text, wrapped
 from microbench.store import Run
 from microbench.study import tables
 from microbench.study.divisions import Gain, Outcome, gains, outcomes
@@ -116,13 +116,15 @@ def _findings(
     study: Study, kept: Study, max_error: float | None, gained: Sequence[Gain], measured: Sequence[Outcome]
 ) -> Iterable[str]:
     yield from study.unfinished
-    threads = sorted({layer.threads for layer in study.points})
+    counts = sorted(
+        {count for layer in study.points if (count := threads(layer.backend, layer.threads)) is not None}
+    )
+    by = f", {'/'.join(map(str, counts))} thread{'s' * (counts != [1])}" if counts else ""
     where = ", ".join(sorted({f"{layer.backend}, {layer.mode}" for layer in study.points}))
     yield (
-        f"{_count(len(study.points), 'case')} (a layer in a pass, layout and precision) on {where}, "
-        f"{'/'.join(map(str, threads))} thread{'s' * (threads != [1])}. Times are medians, "
-        "with the larger side of their interval in %; workspaces fit a limit when strictly below it; errors are "
-        "Frobenius-relative against float64."
+        f"{_count(len(study.points), 'case')} (a layer in a pass, layout and precision) on {where}{by}. "
+        "Times are medians, with the larger side of their interval in %; workspaces fit a limit when strictly below "
+        "it; errors are Frobenius-relative against float64."
     )
     missing = study.missing(study.points)
     if missing != 0:

@@ -7,6 +7,8 @@ import random
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
+
 from microbench.record import Record
 from microbench.study.layers import Layer
 
@@ -16,6 +18,9 @@ _FASTER = 1.5
 _ACCURATE = 1.5
 # Choices of a library that the order of its algorithms does not tell, and that may change with the limit.
 CHOOSERS = {"cudnn": ("heuristic_a", "heuristic_b", "heuristic_fallback", "find")}
+# Their algorithms' knobs, and with them the names, depend on the batch: of what they list for one so many are measured
+# on it, whether or not they paid, or were there, in the probe.
+LISTED = 10
 
 
 def handling_s(record: Record, following: Record | None) -> float:
@@ -67,6 +72,16 @@ def firsts(records: Sequence[Record], growth: float, limits: Sequence[int]) -> l
         if needed * growth < min(limits, default=0):
             settled.add(record.library)
     return found
+
+
+def unprobed(records: Sequence[Record], library: str, listed: Sequence[str]) -> list[Record]:
+    """Stand-ins for the library's algorithms that are listed but not among the records: estimated as its quickest."""
+    own = [record for record in records if record.library == library]
+    if not own:
+        return []
+    quickest = min(own, key=lambda record: record.median_s or math.inf)
+    known = {record.algorithm for record in own}
+    return [msgspec.structs.replace(quickest, algorithm=name) for name in listed if name not in known]
 
 
 def fitting(costs: dict[Layer, float], budget_s: float | None, seed: int) -> list[Layer]:

@@ -82,10 +82,15 @@ def _read(records: Sequence[Record], name: str) -> float | None:
 
 
 def _clock_hz(records: Sequence[Record]) -> float | None:
+    """Median of the clocks of what computed: beside a GPU's the records hold the host's."""
     values = [
         float(batch["measured_sm_clock_hz"])
         for record in records
         for batch in record.facts.get("device_batches") or ()
     ]
-    values += [1e6 * record.facts["clock_mhz"] for record in records if record.facts.get("clock_mhz")]
+    values += [
+        1e6 * record.facts["clock_mhz"]
+        for record in records
+        if record.facts.get("clock_mhz") and "device_batches" not in record.facts
+    ]
     return statistics.median(values) if values else None
