@@ -178,6 +178,31 @@ def test_a_fleet_measures_the_same_on_every_rank(mpi: Installation, tmp_path: Pa
     assert (record.problem["m"], record.library) == (64, "openblas")
 
 
+def test_a_fleet_measures_the_problems_that_one_rank_chooses(mpi: Installation, tmp_path: Path) -> None:
+    problems = [word for m in range(64, 76) for word in ("--problem", f"m={m},n=64,k=64")]
+    some = (*problems, "--library", "openblas", *QUICK, "--time-budget", "3", "--output", "run")
+    ranks = [tmp_path / "run" / f"rank-{rank:04}" for rank in range(2)]
+
+    def measured() -> tuple[int | None, list[object]]:
+        runs = [Run.load(folder) for folder in ranks]
+        (seed,) = {run.info.seed for run in runs}
+        of_one, of_other = ([record.problem["m"] for record in run.summaries()] for run in runs)
+        assert of_one == of_other
+        assert 0 < len(of_one) < 12
+        return seed, of_one
+
+    assert mpi.run(2, *FLEET, *some, cwd=tmp_path).returncode in (0, 1)
+    before = measured()
+    shutil.rmtree(ranks[0])
+    again = mpi.run(2, *FLEET, *some, cwd=tmp_path)
+    assert again.returncode == 2
+    (line,) = [line for line in again.stderr.splitlines() if line.startswith("microbench: ")]
+    assert "rank 1: run/rank-0001 holds a run already" in line
+    assert not ranks[0].exists()
+    assert mpi.run(2, *FLEET, "--resume", "--output", "run", cwd=tmp_path).returncode in (0, 1)
+    assert measured() == before
+
+
 def test_a_fleet_ends_as_its_records_say(mpi: Installation, tmp_path: Path) -> None:
     never = ("--relative-width", "1e-6", "--max-samples", "8", "--min-time", "0")
     few = ("--problem", "m=64,n=64,k=64", "--library", "openblas", *never, "--output", "run")

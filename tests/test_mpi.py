@@ -27,7 +27,7 @@ from microbench.errors import InputError
 from microbench.figures import WIDTH, flat_columns
 from microbench.mpi import launcher, plan
 from microbench.mpi.clocks import aligned
-from microbench.mpi.fleet import Standing, by_node, standings
+from microbench.mpi.fleet import Device, Standing, by_node, check_devices, own_gpu, standings, times_of
 from microbench.mpi.operands import PERIOD, Operands, comparison, merged
 from microbench.mpi.options import CollectiveOptions
 from microbench.mpi.table import CollectivePrinter, Conditions, bandwidths, how, write_nccl, write_run
@@ -659,6 +659,51 @@ def test_too_little_is_not_tested() -> None:
         assert found[0].ratio == pytest.approx(2.0, rel=0.05)
         assert not any(each.outlier for each in found)
     assert standings({"0": {"a": 1.0}}) == [Standing("0", 1, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus", "own"),
+    [
+        ([None, None], 2, ["0", "1"]),
+        ([None, None], 8, ["0", "1"]),
+        ([None, None, None], 2, [None] * 3),  # too few: refused once their names are known
+        ([None], 2, [None]),
+        (["2,3", "2,3"], 8, ["2", "3"]),
+        (["GPU-a,GPU-b", "GPU-a,GPU-b"], 0, ["GPU-a", "GPU-b"]),
+        (["4,5", "4,5", "6,7", "6,7"], 8, ["4", "5", "6", "7"]),  # a list for each socket
+        (["0", "1"], 8, [None, None]),
+        (["0", "0"], 1, [None, None]),  # in containers of their own that may be two
+        (["", ""], 2, [None, None]),
+    ],
+)
+def test_ranks_deal_out_the_gpus_that_they_were_given(
+    visible: list[str | None], gpus: int, own: list[str | None]
+) -> None:
+    assert [own_gpu(visible, place, gpus) for place in range(len(visible))] == own
+
+
+def test_a_gpu_of_two_ranks_is_refused() -> None:
+    check_devices([Device("x", None), Device("x", None), Device("x", "GPU-a"), Device("y", "GPU-a")])
+    with pytest.raises(InputError, match="ranks 1 and 2 on y share GPU-a"):
+        check_devices([Device("x", "GPU-a"), Device("y", "GPU-a"), Device("y", "GPU-a")])
+
+
+def test_times_are_compared_by_what_was_measured(tmp_path: Path) -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"problem": {"m": 8}},
+        {"repeat": 1},
+        *({name: "other"} for name in ("library", "algorithm", "precision", "pass_", "layout")),
+    ]
+    measured = [change | {"median_s": 1e-3 * (1 + number)} for number, change in enumerate(changes)]
+    found = []
+    for name, order in (("one", measured), ("other", measured[::-1])):
+        with RunWriter.create(tmp_path / name, make_info()) as writer:
+            for index, change in enumerate(order):
+                writer.append(make_record(index=index, **change))
+        found.append(times_of(Run.load(tmp_path / name)))
+    assert found[0] == found[1]
+    assert sorted(found[0].values()) == [change["median_s"] for change in measured]
 
 
 def test_nodes_are_the_geometric_means_of_their_devices() -> None:

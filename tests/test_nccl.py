@@ -346,6 +346,19 @@ def test_ranks_share_a_gpu_where_the_user_lets_them(
     assert len({gpu["pci_bus_id"] for gpu in Run.load(tmp_path / "run").info.environment["mpi"]["gpus"]}) == 1
 
 
+def test_a_fleet_whose_ranks_share_a_gpu_is_one_sentence(
+    mpi: Installation, fake: dict[str, str], tmp_path: Path
+) -> None:
+    arguments = ("gemm", "--fleet", "--problem", "m=4,n=3,k=8", "--output", "run")
+    shared = {**fake, "CUDA_VISIBLE_DEVICES": "0"}
+    process = mpi.run(2, "-m", "microbench", *arguments, cwd=tmp_path, **shared)
+    assert process.returncode == 2
+    (line,) = [line for line in process.stderr.splitlines() if line.startswith("microbench: ")]
+    assert "--fleet: ranks 0 and 1 on " in line
+    assert "share GPU-" in line
+    assert not list(tmp_path.iterdir())
+
+
 # --- options and plans --------------------------------------------------------------------------------------
 
 

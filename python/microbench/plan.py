@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import msgspec
 
@@ -192,8 +192,8 @@ class NothingFits(InputError):
         self.shortest_s = shortest_s
 
 
-def within(items: Sequence[Item], cost: Callable[[Item], float], budget_s: float, seed: int) -> list[Item]:
-    """The items of as many problems as fit into ``budget_s``, renumbered.
+def within(items: Sequence[Item], cost: Callable[[Item], float], budget_s: float, seed: int) -> list[int]:
+    """As many problems as fit into ``budget_s``, by their places among those of ``items``, ascending.
 
     Problems are taken in random order (by ``seed``) as long as all that is planned for them fits, so that the choice
     favours none but the shorter ones. Raises NothingFits where not one fits.
@@ -211,6 +211,15 @@ def within(items: Sequence[Item], cost: Callable[[Item], float], budget_s: float
             left -= costs[problem]
     if not chosen:
         raise NothingFits(budget_s, min(costs.values()))
+    return [place for place, problem in enumerate(costs) if problem in chosen]
+
+
+def only(items: Sequence[Item], places: Container[int] | None) -> list[Item]:
+    """The items of the problems at ``places``, as `within` counts them, renumbered; None takes all."""
+    if places is None:
+        return list(items)
+    asked = dict.fromkeys(item.row.problem for item in items)
+    chosen = {problem for place, problem in enumerate(asked) if place in places}
     kept = [item for item in items if item.row.problem in chosen]
     return [dataclasses.replace(item, index=place) for place, item in enumerate(kept)]
 

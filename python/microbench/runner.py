@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from microbench import __version__, environment, plan, plugins
-from microbench.backends import Backend, backend, libraries
+from microbench.backends import BACKENDS, Backend, backend, known, libraries
 from microbench.crew import Crew
 from microbench.errors import InputError
 from microbench.options import Options
@@ -26,6 +26,13 @@ from microbench.recording import Recorder
 from microbench.resuming import check_resumable
 from microbench.store import Run, RunInfo, RunWriter, check_free, default_folder
 from microbench.tables import Row
+
+Agree = Callable[[Callable[[], list[int] | None]], list[int] | None]
+"""The problems to be measured, from a way to choose them; see `microbench.plan.only`."""
+
+
+def _alone(choose: Callable[[], list[int] | None]) -> list[int] | None:
+    return choose()
 
 
 class Face:
@@ -52,10 +59,14 @@ def sweep(
     command: Sequence[str],
     face: Face,
     items: Sequence[Item] | None = None,
+    ceilings_of: RunInfo | None = None,
+    agree: Agree = _alone,
 ) -> Run:
     """Measures everything that ``options`` ask for into the folder ``output`` and returns the run.
 
-    ``items`` is a plan made by the caller, numbered from 0, measured instead of what the options name.
+    ``items`` is a plan made by the caller, numbered from 0, measured instead of what the options name. A new run takes
+    over the ceilings of ``ceilings_of``, a run here of the same backend, threads and cpus, where that is given.
+    Sweeps that are to measure the same problems ``agree`` on them before the first.
 
     Without ``output`` a new folder is made. With ``resume`` the run in ``output`` goes on; ``options`` must then be
     those that it was started with. SIGINT and SIGTERM end the sweep after a record that says so.
@@ -64,7 +75,7 @@ def sweep(
         InputError: something asked for does not exist or the folder cannot be used.
         StoreError: a record could not be written.
     """
-    running = _Sweep(options, command, face, items)
+    running = _Sweep(options, command, face, items, ceilings_of, agree)
     try:
         if resume:
             if output is None:
@@ -79,24 +90,46 @@ def sweep(
     return Run.load(folder)
 
 
+def planned(options: Options, rows: Sequence[Row], face: Face) -> list[Item]:
+    """All that ``options`` ask for of these problems in place of their own; nothing is measured, no budget heeded.
+
+    Raises InputError where something asked for does not exist.
+    """
+    running = _Sweep(options, (), face)
+    try:
+        return running.everything(rows)
+    finally:
+        running.crew.kill()
+
+
 class _Interrupted(Exception):
     pass
 
 
 class _Sweep:
     def __init__(
-        self, options: Options, command: Sequence[str], face: Face, items: Sequence[Item] | None = None
+        self,
+        options: Options,
+        command: Sequence[str],
+        face: Face,
+        items: Sequence[Item] | None = None,
+        ceilings_of: RunInfo | None = None,
+        agree: Agree = _alone,
     ) -> None:
         self._options = options
         self._items = items
+        self._ceilings_of = ceilings_of
+        self._agree = agree
         self._command = list(command)
         self._face = face
         plugins.register(options.plugin)
         self._backend: Backend = backend(options.backend, options.kernel, options.library)
         if options.mode not in self._backend.MODES:
+            elsewhere = [each for each in map(known, BACKENDS) if options.mode in each.MODES]
             raise InputError(
                 f"--mode {options.mode}: not on backend {self._backend.BACKEND}, which has "
                 f"{', '.join(self._backend.MODES)}"
+                + "".join(f"; backend {e.BACKEND} has it, but {w}" for e in elsewhere if (w := e.missing()))
             )
         self._libraries = libraries(self._backend, options.kernel, options.library)
         self._placement = placement(options)
@@ -109,11 +142,11 @@ class _Sweep:
         if output is not None:  # said before anything is measured
             check_free(Path(output))
         seed = self._options.seed if self._options.seed is not None else secrets.randbits(32)
-        self._face.stage(None, "measuring this machine's peaks")
-        ceilings = self.crew.ceilings(self._face.tick)
+        ceilings, ceilings_measured = self._ceilings()
         recorder = self._recorder(ceilings, seed)
-        full = self._plan()
-        items = self._fitting(full, recorder, seed)
+        full = self.everything()
+        chosen = self._agree(lambda: self._fitting(full, recorder, seed))
+        items = plan.only(full, chosen)
         info = RunInfo(
             microbench_version=__version__,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -126,6 +159,7 @@ class _Sweep:
             plan={
                 "fingerprint": plan.fingerprint(items),
                 "order": "table" if self._options.repeat == 1 else "shuffled in every repeat",
+                "problems": chosen,
                 "left_out": len(full) - len(items),
                 "chosen_by": "everything asked for"
                 if len(items) == len(full)
@@ -135,6 +169,7 @@ class _Sweep:
                 "pin": self._placement.pin,
                 "memory_limit_bytes": self.crew.memory_limit_bytes,
                 "last_level_cache_bytes": self.crew.cache_bytes,
+                "ceilings_measured": ceilings_measured,
             },
             environment=self._environment(),
             ceilings=ceilings,
@@ -149,14 +184,25 @@ class _Sweep:
         """Goes on with a run; raises InputError where it was another one's."""
         info = writer.info
         recorder = self._recorder(info.ceilings, info.seed or 0)
-        items = self._fitting(self._plan(), recorder, info.seed or 0)
+        full = self.everything()
+        items = plan.only(full, self._agree(lambda: info.plan.get("problems")))
         check_resumable(writer, _plain(self._options), plan.fingerprint(items), self._environment())
         self._run(writer, items, recorder)
 
     def _recorder(self, ceilings: dict[str, Any], seed: int) -> Recorder:
         return Recorder(self._options, self._backend, self._placement.threads, ceilings, seed)
 
-    def _plan(self) -> list[Item]:
+    def _ceilings(self) -> tuple[dict[str, Any], str]:
+        """The peaks and when they were measured: now, unless those of another run are taken over."""
+        if self._ceilings_of is not None:
+            info = self._ceilings_of
+            return info.ceilings, info.plan.get("ceilings_measured") or info.created
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._face.stage(None, "measuring this machine's peaks")
+        return self.crew.ceilings(self._face.tick), now
+
+    def everything(self, rows: Sequence[Row] | None = None) -> list[Item]:
+        """All that is asked for, of these problems if given, whether or not it fits a time budget."""
         if self._items is not None:
             return list(self._items)
 
@@ -166,14 +212,13 @@ class _Sweep:
             self._face.stage(None, f"asking {library} for its {precision} algorithms")
             return self.crew.algorithms(library, precision, pass_, layout, rows, named, self._face.tick)
 
-        return plan.build(
-            self._options, self._rows, self._libraries, self._backend.precision_here, enumerate_algorithms
-        )
+        here = self._backend.precision_here
+        return plan.build(self._options, rows or self._rows, self._libraries, here, enumerate_algorithms)
 
-    def _fitting(self, items: list[Item], recorder: Recorder, seed: int) -> list[Item]:
+    def _fitting(self, items: list[Item], recorder: Recorder, seed: int) -> list[int] | None:
         budget = self._options.time_budget
         if budget is None:
-            return items
+            return None
         return plan.within(items, recorder.cost_s, budget / self._options.repeat, seed)
 
     def _environment(self) -> dict[str, Any]:
