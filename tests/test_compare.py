@@ -336,6 +336,17 @@ def test_a_single_way_on_each_side_is_compared_and_the_difference_listed() -> No
     assert len(rows_of(report)) == 1
 
 
+def test_threads_of_the_host_are_no_factor_of_a_gpu() -> None:
+    one, other = (
+        source(name, make_record(backend="cuda", threads=threads)) for name, threads in (("a", 96), ("b", 32))
+    )
+    (contrast,) = compare([one, other]).contrasts
+    assert contrast.factors == ()
+    several = source("c", *(make_record(backend="cuda", threads=n, repeat=n) for n in (1, 2)))
+    (side,) = sides([several])
+    assert [len(ways) for ways in side.found.values()] == [1]
+
+
 def test_a_way_that_failed_is_not_replaced_by_another() -> None:
     one = source("a", make_record(algorithm="jit"))
     other = source("b", not_measured("crashed", "signal 11", algorithm="jit"), make_record(algorithm="gemm"))

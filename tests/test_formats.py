@@ -309,7 +309,7 @@ def test_totals_over_different_problems_are_not_to_be_compared() -> None:
 
 def test_what_differs_between_totals_is_named() -> None:
     text = summary([make_record(threads=1), make_record(threads=2)])
-    assert "onednn fp32 1 threads" in text
+    assert "onednn fp32 1 thread " in text
     assert "onednn fp32 2 threads" in text
     assert "cpu" not in text
 

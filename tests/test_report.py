@@ -326,6 +326,107 @@ def test_cores_left_idle_break_the_second_rule(tmp_path: Path) -> None:
     assert "4 of 8 cores" in evidence
 
 
+GPU = {
+    "name": "NVIDIA H100",
+    "memory_bytes": 80 << 30,
+    "l2_cache_bytes": 50 << 20,
+    "sm_clock_hz": 1.98e9,
+    "memory_clock_hz": 2.6e9,
+    "ecc": False,
+    "driver_cuda": "13.0",
+    "runtime_cuda": "13.0",
+}
+
+
+def run_on_gpu(folder: Path, *records: Record, **gpu: Any) -> Source:
+    """A run with two of the host's 96 cores, whose clocks, quota and load are what doubts are made of."""
+    environment = {
+        "processor": {"model_name": "Xeon", "cores": 96},
+        "clock": {"governor": "powersave", "boost": True},
+        "limits": {"cgroup_cpus": 2},
+        "affinity": {"cores": 96, "siblings_outside": "96-97"},
+        "load": {"averages": [40.0, 40.0, 40.0]},
+        "virtualisation": {"virtual_machine": True},
+        "device": {"device": "NVIDIA H100 (132 multiprocessors)", "driver": "for CUDA 13.0"},
+    }
+    plan = {"chosen_by": "everything asked for", "threads": 2, "cpus": [0, 1]}
+    ceilings = {"device": GPU | gpu, "threads": 2}
+    return run(folder, *records, environment=environment, plan=plan, ceilings=ceilings)
+
+
+def test_the_host_of_a_gpu_is_not_what_computed(tmp_path: Path) -> None:
+    source = run_on_gpu(tmp_path / "r", measured(backend="cuda", threads=2))
+    report = collect([source])
+    state, evidence = rule(source, 2)
+    assert (state, "on NVIDIA H100: everything asked for" in evidence) == ("met", True)
+    state, evidence = rule(source, 10)
+    assert (state, "thread" in evidence, "GPU's clock" in evidence) == ("met", False, True)
+    missing = rule(run_on_gpu(tmp_path / "s", measured(backend="cuda"), memory_clock_hz=0), 9)[1]
+    assert "device.memory_clock_hz" in missing
+    assert "device.settings" in missing
+    assert not any(name in missing for name in ("device.ecc", "clock.governor", "caches"))
+    for figure in figures(report):
+        assert figure.conditions.startswith("NVIDIA H100: cuda, hot, fp32.")
+    shown = {table.key: table for section in sections(report, []) for table in section.tables}
+    assert shown["overview"].rows[0][1].text == "NVIDIA H100"
+    for key in ("totals", "records"):
+        assert "thread" not in shown[key].caption
+        assert "threads" not in [column.heading for column in shown[key].columns]
+    factors = {row[0].text: row[1].text for row in shown["environment"].rows}
+    assert factors["Device"] == "NVIDIA H100 (132 multiprocessors)"
+    assert factors["Driver"] == "for CUDA 13.0"
+    assert factors["Processor"] == "Xeon"
+    assert (factors["Threads"], factors["Processors used"]) == ("2 (the host's)", "0-1 (the host's)")
+    (doubt,) = next(section.points for section in sections(report, []) if section.key == "environment")
+    assert "virtual machine" in doubt
+
+
+def test_a_collective_of_gpus_is_timed_by_its_hosts(tmp_path: Path) -> None:
+    record = measured(kernel="allreduce", backend="cuda", threads=1, problem={"elements": 1024, "ranks": 8})
+    environment = {"mpi": {"gpus": [GPU, GPU]}, "clock": {"governor": "powersave"}}
+    source = run(tmp_path / "r", record, kernel="allreduce", environment=environment)
+    assert source.device == "NVIDIA H100"
+    (doubt,) = next(each.points for each in sections(collect([source]), []) if each.key == "environment")
+    assert "powersave" in doubt
+    assert "clock.driver" in rule(source, 9)[1]
+
+
+def test_how_published_times_of_gpus_were_taken_is_not_said() -> None:
+    state, evidence = rule(load("deepbench:V100"), 10)
+    assert state == "not met"
+    assert evidence.endswith("parallel records say how they were timed.")
+
+
+def test_a_gpu_beside_a_processor_has_no_threads(tmp_path: Path) -> None:
+    host = run(tmp_path / "cpu", measured(), environment={"processor": {"model_name": "X9", "cores": 4}})
+    gpu = run_on_gpu(tmp_path / "gpu", measured(backend="cuda", threads=2))
+    report = collect([host, gpu])
+    assert [total.threads for total in totals(report)] == ["4", ""]
+    shown = {table.key: table for section in sections(report, []) for table in section.tables}
+    factors = {row[0].text: [cell.text for cell in row[1:]] for row in shown["environment"].rows}
+    assert factors["Device"] == ["X9, 4 cores", "NVIDIA H100 (132 multiprocessors)"]
+    assert factors["Threads"] == ["4", "2 (the host's)"]
+
+
+def test_hot_operands_of_more_than_half_a_gpu_s_cache_are_held_against_memory(tmp_path: Path) -> None:
+    def best(rate: float) -> dict[str, Any]:
+        return {"read": {"best": rate}}
+
+    ceilings = {
+        "device": GPU,
+        "cached_bytes": 250,
+        "memory_bytes_per_s": best(1e12),
+        "last_level_cache_bytes_per_s": best(5e12),
+    }
+    records = [
+        measured(backend="cuda", bytes=size, flops=size, peak_flops_per_s=1e15, index=index)
+        for index, size in enumerate((500, 501))
+    ]
+    plan = {"last_level_cache_bytes": 1000}
+    source = run(tmp_path / "r", *records, ceilings=ceilings, plan=plan)
+    assert [entry.roof for entry in collect([source]).entries] == [5e12, 1e12]
+
+
 def test_totals_without_intervals_break_the_fifth_rule(tmp_path: Path) -> None:
     problems = (SIZES["gemm"], SIZES["gemm"] | {"m": 1})
     state, evidence = rule(run(tmp_path / "r", *(measured(problem=problem) for problem in problems)), 5)

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microbench import crew
-from microbench.roofline import CACHE, MEMORY, Ceiling, ceilings, effective, intensity, roof, roof_share
+from microbench.roofline import (
+    CACHE,
+    MEMORY,
+    Ceiling,
+    cache_bytes,
+    ceilings,
+    effective,
+    intensity,
+    roof,
+    roof_share,
+)
 from microbench.topology import Cache
 from records import make_info, make_record, not_measured
 
@@ -79,6 +89,13 @@ def test_theoretical_peak_of_x86(where: dict[str, Any], expected: float | None) 
     assert found == ({} if expected is None else {"fp32": expected})
 
 
+def test_a_gpu_without_published_figures_has_no_roofs_of_its_host() -> None:
+    stated = {"theoretical": {"compute_flops_per_s": {}, "memory_bytes_per_s": None}}
+    host = environment(["avx2", "avx512f"], 3000.0)
+    found = ceilings(make_info(ceilings=MEASURED | stated, environment=host))
+    assert {each.origin for each in found} == {"measured"}
+
+
 def test_intensity_needs_operations_and_bytes() -> None:
     assert intensity(make_record(flops=100, bytes=50)) == 2
     assert intensity(make_record(flops=None)) is None
@@ -112,6 +129,17 @@ def test_hot_operands_come_from_the_cache_that_holds_them() -> None:
     assert roof(record, ROOFS, 999) == 5e10
     assert roof(record, ROOFS, None) is None
     assert roof(record, ROOFS[:1], 1000) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "probed", "expected"),
+    [(1000, 500, 1000), (1000, 250, 500), (1000, None, 1000), (None, 250, None), (None, None, None)],
+)
+def test_the_cache_is_no_larger_than_twice_what_was_probed_of_it(
+    size: int | None, probed: int | None, expected: int | None
+) -> None:
+    info = make_info(plan={"last_level_cache_bytes": size}, ceilings={"cached_bytes": probed})
+    assert cache_bytes(info) == expected
 
 
 def test_what_is_unknown_has_no_roof() -> None:

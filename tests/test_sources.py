@@ -54,6 +54,26 @@ def test_runs_of_several_devices_are_not_one_source(tmp_path: Path) -> None:
         sources.load(str(tmp_path / "all"))
 
 
+def test_a_gpu_is_the_device_of_its_runs(tmp_path: Path) -> None:
+    def device(**changes: Any) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        return sources.load(write(folder, **changes)).device
+
+    facts = {**CPU, "device": {"device": "NVIDIA H100 (132 multiprocessors)", "driver": "for CUDA 13.0"}}
+    assert device(environment=facts, ceilings={"device": {"name": "NVIDIA H100"}}) == "NVIDIA H100"
+    assert device(environment=facts) == "NVIDIA H100 (132 multiprocessors)"
+    gpus = [{"name": name} for name in ("NVIDIA H100", "NVIDIA H100", "NVIDIA A100")]
+    assert device(environment={**CPU, "mpi": {"gpus": gpus}}) == "NVIDIA H100, NVIDIA A100"
+    assert device(environment={**CPU, "device": {}, "mpi": {"ranks": 2}}) == "Xeon, 4 cores"
+
+
+def test_runs_of_several_gpus_of_one_host_are_not_one_source(tmp_path: Path) -> None:
+    for name in ("A100", "H100"):
+        write(tmp_path / "all" / name, environment=CPU, ceilings={"device": {"name": name}})
+    with pytest.raises(InputError, match=r"runs of several devices \(.*: A100; .*: H100\)"):
+        sources.load(str(tmp_path / "all"))
+
+
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a run"):
         sources.load(str(tmp_path / "nothing"))

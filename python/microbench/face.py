@@ -10,13 +10,13 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from microbench import environment
 from microbench.backends import backend, overlooked
 from microbench.figures import problem_title
 from microbench.formats import RowPrinter
 from microbench.plan import Item
 from microbench.record import Record
 from microbench.runner import Face
+from microbench.sources import doubts_of
 from microbench.store import RunInfo
 
 # Drawing takes the processor from whoever is being measured.
@@ -77,19 +77,19 @@ class Terminal(Face):
         self._total = total_cost
         self._began = self._recorded = time.monotonic()
         self._progress.update(self._task, total=total_cost)
-        found = f"{done} of {info.planned_records} records are in {folder} already"
+        there = f"{done} of {info.planned_records} records are in {folder} already"
         planned = f"{info.planned_records} records into {folder}"
-        lines = [f"{found if done else planned}; about {duration(total_cost)} to go"]
+        lines = [f"{there if done else planned}; about {duration(total_cost)} to go"]
         if info.plan.get("left_out"):
             lines.append(f"left out: {info.plan['left_out']} more; measured are {info.plan['chosen_by']}")
         elif total_cost > _LONG_S:
             lines.append(
                 "--time-budget 1800, for instance, measures as many of the problems as half an hour allows"
             )
-        doubts = environment.warnings(info.environment)
+        found = doubts_of(info)
         if (asked := info.options.get("backend")) is not None and not info.options["library"]:
-            doubts += overlooked(asked, backend(asked, info.kernel), info.kernel)
-        lines += [f"warning: {text}" for text in doubts]
+            found += overlooked(asked, backend(asked, info.kernel), info.kernel)
+        lines += [f"warning: {text}" for text in found]
         for line in lines:
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -40,6 +40,20 @@ Row = Record | RecordSummary
 """What tables and summaries are made of."""
 
 
+def threads(backend: str, count: int) -> int | None:
+    """How many threads of processors computed, 0 where that is unknown.
+
+    None on a GPU, where ``count`` is of the host's, which only make operands and launch.
+    """
+    return count if backend == "cpu" else None
+
+
+def threads_phrase(backend: str, count: int) -> str:
+    """``4 threads``; "" on a GPU."""
+    used = threads(backend, count)
+    return "" if used is None else f"{used} thread{'s' * (used != 1)}"
+
+
 def shown_facts(record: Row) -> ShownFacts:
     """Those facts of a record that csv has columns for."""
     return record.facts if isinstance(record, RecordSummary) else msgspec.convert(record.facts, ShownFacts)

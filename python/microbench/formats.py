@@ -32,6 +32,7 @@ from microbench.figures import (
     sample_count,
     shown_facts,
     shows_unicode,
+    threads_phrase,
     time_text,
     wrapped,
 )
@@ -71,10 +72,14 @@ class Conditions(NamedTuple):
         """What must be known to read the rows."""
         layouts = choices(self.kernel).layouts
         layout = f", {layout_text(layouts[0])} unless a row says otherwise" if len(layouts) > 1 else ""
+        conditions = (
+            f"{self.kernel} on {self.backend}",
+            threads_phrase(self.backend, self.threads),
+            _MODES.get(self.mode, self.mode),
+        )
         interval = "interval" if self.confidence is None else f"{100 * self.confidence:g}% interval"
         return (
-            f"{self.kernel} on {self.backend}, {self.threads} thread{'s' * (self.threads != 1)}, "
-            f"{_MODES.get(self.mode, self.mode)}{layout}. Median time with its {interval} (larger side, in % of "
+            f"{', '.join(filter(None, conditions))}{layout}. Median time with its {interval} (larger side, in % of "
             "the median); GFLOP/s and % of the measured peak at the median; largest error in % of the tolerance."
         )
 

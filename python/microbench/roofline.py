@@ -100,7 +100,7 @@ def _theoretical(info: RunInfo, measured: Iterable[str]) -> list[Ceiling]:
     ]
     if bandwidth := stated.get("memory_bytes_per_s"):
         found.append(Ceiling(MEMORY, "memory", "theoretical", float(bandwidth), how=how))
-    return found or _x86_bounds(info, measured)
+    return found if stated else _x86_bounds(info, measured)
 
 
 def _x86_bounds(info: RunInfo, precisions: Iterable[str]) -> list[Ceiling]:
@@ -143,6 +143,15 @@ def effective(record: Row) -> bool:
     return bool(_FAST_ALGORITHM.search(record.algorithm) or _FAST_ALGORITHM.search(implementation))
 
 
+def cache_bytes(info: RunInfo) -> int | None:
+    """Up to which size operands are held against the last-level cache's roof; None where unknown.
+
+    No more than twice what the probe read: a GPU's cache may keep copies of what lies in its other half.
+    """
+    size, probed = info.plan.get("last_level_cache_bytes"), info.ceilings.get("cached_bytes")
+    return min(size, 2 * probed) if size and probed else size
+
+
 def roof(record: Row, roofs: Iterable[Ceiling], cache_bytes: int | None) -> float | None:
     """The measured roof over a record in FLOP/s: the lower one of its precision's peak and of its memory's.
 
@@ -150,7 +159,7 @@ def roof(record: Row, roofs: Iterable[Ceiling], cache_bytes: int | None) -> floa
     last-level cache. A hot record may find some of them nearer still: then it can lie above.
 
     Args:
-        cache_bytes: size of the last-level cache; None where unknown.
+        cache_bytes: as `cache_bytes` gives it.
 
     Returns:
         None where the peak, the intensity or the bandwidth is unknown.

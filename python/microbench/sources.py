@@ -15,11 +15,14 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from microbench.environment import differences
+from microbench.environment import differences, warnings
 from microbench.errors import InputError
 from microbench.figures import RecordSummary, Row, measured
 from microbench.record import Record
 from microbench.store import RECORDS_FILE, RUN_FILE, Run, RunInfo
+
+# Parts of an environment that say how far times of processors can be trusted.
+_OF_PROCESSORS = ("clock", "limits", "affinity", "load")
 
 PREFIX = "deepbench:"
 
@@ -180,10 +183,27 @@ def refuse_copies(sources: Sequence[Source]) -> None:
 
 
 def device_name(info: RunInfo) -> str:
-    """The processor that a run was measured on, with its number of cores; "" where it was not recorded."""
+    """The GPU, of a collective those of its ranks, or else the processor with its cores; "" where not recorded."""
+    gpus = (info.environment.get("mpi") or {}).get("gpus") or ()
+    if name := accelerator(info) or ", ".join(dict.fromkeys(str(gpu["name"]) for gpu in gpus)):
+        return name
     processor = info.environment.get("processor") or {}
     model, cores = processor.get("model_name"), processor.get("cores")
     return "" if not model else f"{model}, {cores} cores" if cores else str(model)
+
+
+def accelerator(info: RunInfo) -> str:
+    """The GPU that a run's kernels were timed by; "" where processors timed, as they do collectives of GPUs."""
+    for known, name in ((info.ceilings, "name"), (info.environment, "device")):
+        if found := (known.get("device") or {}).get(name):
+            return str(found)
+    return ""
+
+
+def doubts_of(info: RunInfo) -> list[str]:
+    """What makes a run's numbers less certain, of who timed: what processors do does not change what a GPU timed."""
+    left_out = _OF_PROCESSORS if accelerator(info) else ()
+    return warnings({name: known for name, known in info.environment.items() if name not in left_out})
 
 
 def _limits(runs: Sequence[Run]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from microbench.figures import (
     percent_text,
     record_title,
     relative_half_width,
+    threads_phrase,
     time_text,
     wrapped,
 )
@@ -115,7 +116,12 @@ def _head(records: Sequence[Row]) -> str:
 def _totals(records: Sequence[Row]) -> list[str]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for record in filter(measured, records):
-        conditions = (record.kernel, record.backend, record.mode, f"{record.threads} threads")
+        conditions = (
+            record.kernel,
+            record.backend,
+            record.mode,
+            threads_phrase(record.backend, record.threads),
+        )
         groups.setdefault((library_title(record), record.precision, *conditions), []).append(record)
     if not groups:
         return []
@@ -126,7 +132,9 @@ def _totals(records: Sequence[Row]) -> list[str]:
     ]
     for key, rows in groups.items():
         name = " ".join(
-            text for index, (text, varies) in enumerate(zip(key, varying, strict=True)) if varies or index < 2
+            text
+            for index, (text, varies) in enumerate(zip(key, varying, strict=True))
+            if text and (varies or index < 2)
         )
         lines.append(_total(name, rows))
     if len({frozenset(record_title(record) for record in rows) for rows in groups.values()}) > 1:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from microbench.collective import COLLECTIVES
 from microbench.errors import InputError
-from microbench.figures import choices, problem_title
+from microbench.figures import choices, problem_title, threads
 from microbench.problem import Scalar
 from microbench.sources import Source, time_s
 
@@ -140,12 +140,8 @@ def sides(sources: Sequence[Source], by: str | None = None) -> list[Side]:
         start = _start(source)
         found: dict[Any, dict[Key, dict[Way, Measurement]]] = {}
         for record in source.summaries():
-            layout, library, algorithm, threads = (
-                record.layout,
-                record.library,
-                record.algorithm,
-                record.threads,
-            )
+            layout, library, algorithm = record.layout, record.library, record.algorithm
+            count = threads(record.backend, record.threads) or 0
             value = None
             if by is not None:
                 # The value that is set against others is in the name, and no longer what tells two times apart.
@@ -153,10 +149,10 @@ def sides(sources: Sequence[Source], by: str | None = None) -> list[Side]:
                 layout = "" if by == "layout" else layout
                 library = "" if by == "library" else library
                 algorithm = "" if by == "algorithm" else algorithm
-                threads = 0 if by == "threads" else threads
+                count = 0 if by == "threads" else count
             problem = tuple(sorted((_defaults(record.kernel) | record.problem).items()))
             key = Key(record.kernel, problem, record.pass_, record.precision, layout, record.mode)
-            way = Way(library, algorithm, record.backend, threads)
+            way = Way(library, algorithm, record.backend, count)
             measurement = found.setdefault(value, {}).setdefault(key, {}).setdefault(way, Measurement())
             measurement.start = start if record.kernel in COLLECTIVES else ""
             seconds = time_s(record)

@@ -18,9 +18,10 @@ from microbench.figures import (
     problem_title,
     relative_half_width,
     sample_count,
+    threads,
 )
 from microbench.record import Record
-from microbench.roofline import Ceiling, ceilings, effective, intensity, roof
+from microbench.roofline import Ceiling, cache_bytes, ceilings, effective, intensity, roof
 from microbench.sources import Source, time_s
 from microbench.stats import median_interval
 from microbench.store import Run, RunInfo
@@ -258,6 +259,12 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def threads_text(record: Record) -> str:
+    """The number of threads that computed; "" where a GPU did."""
+    count = threads(record.backend, record.threads)
+    return "" if count is None else str(count or "unknown")
+
+
 def spread(entry: Entry) -> float:
     """From the 5th to the 95th percentile of the samples, as a share of the median; 0 without samples."""
     if not entry.quantiles or not entry.time_s:
@@ -277,7 +284,7 @@ def drift(record: Record) -> float:
 def _entries(side: int, source: Source) -> Iterator[Entry]:
     for run, part in enumerate(source.parts):
         roofs = ceilings(part.info)
-        cache = part.info.plan.get("last_level_cache_bytes")
+        cache = cache_bytes(part.info)
         for record in part.records():
             yield _entry(record, side, run, roofs, cache)
 
@@ -323,7 +330,7 @@ def _with_series(entries: Sequence[Entry], sides: Sequence[str]) -> Iterator[Ent
             "side": one_line(sides[entry.side]),
             "library": library_title(record) or "library unknown",
             "precision": record.precision,
-            "threads": counted(record.threads, "thread") if record.threads else "",
+            "threads": counted(count, "thread") if (count := threads(record.backend, record.threads)) else "",
             "backend": record.backend,
         }
 
@@ -387,7 +394,7 @@ def _total(key: tuple[int, tuple[str, str], str], group: Sequence[Entry]) -> Tot
         series=series,
         problems=frozenset(times),
         precision=_shared(entry.record.precision for entry in group),
-        threads=_shared(str(entry.record.threads or "unknown") for entry in group),
+        threads=_shared(threads_text(entry.record) for entry in group),
         processes=len(whole),
         seconds=sum(times.values()),
         interval=median_interval(sums, CONFIDENCE) if sums else None,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from microbench.figures import fit, one_line
+from microbench.figures import fit, one_line, threads
 from microbench.report.data import Entry, Report, counted
 from microbench.report.figure import Axis, Series
 
@@ -139,12 +139,15 @@ def rate_axis(entries: Sequence[Entry]) -> Axis:
 
 
 def _settings(entries: Sequence[Entry]) -> str:
-    """Backend, threads, mode and precisions, each once."""
+    """Backend, threads of processors, mode and precisions, each once."""
     records = [entry.record for entry in entries]
+    counts = [threads(record.backend, record.threads) for record in records]
     columns = (
         [record.backend for record in records],
-        [counted(record.threads, "thread") if record.threads else "threads unknown" for record in records],
+        [counted(count, "thread") if count else "threads unknown" for count in counts if count is not None],
         [MODES.get(record.mode, record.mode) for record in records],
         [record.precision for record in records],
     )
-    return one_line(", ".join(fit("/".join(dict.fromkeys(texts)), _LEGEND_WIDTH) for texts in columns))
+    return one_line(
+        ", ".join(fit("/".join(dict.fromkeys(texts)), _LEGEND_WIDTH) for texts in columns if texts)
+    )

@@ -9,6 +9,7 @@ from microbench.report.data import Entry
 from microbench.report.figure import Axis, Figure, Series
 from microbench.report.panel import Panel
 from microbench.roofline import Ceiling
+from microbench.sources import accelerator
 
 _ROOM = 0.4  # of the axis, which a name before the upper end of a rising line takes at most
 _LINES = (
@@ -90,7 +91,11 @@ def _ends(series: Sequence[Series]) -> tuple[float, float]:
 def _of_threads(panel: Panel, entries: Sequence[Entry]) -> str:
     """Whose roofs are drawn, where runs with different numbers of threads were joined."""
     infos = panel.report.sides[entries[0].side].infos
-    threads = {info.ceilings.get("threads") for info in infos if info.kernel == panel.kernel}
+    threads = {
+        info.ceilings.get("threads")
+        for info in infos
+        if info.kernel == panel.kernel and not accelerator(info)
+    }
     if len(threads) < 2:
         return ""
     numbers = ", ".join(sorted(str(number or "unknown") for number in threads))

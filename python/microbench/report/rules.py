@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from microbench.comparison.judging import CONFIDENCE
+from microbench.figures import threads
 from microbench.report.data import Entry, Report, totals
+from microbench.sources import accelerator
 from microbench.stats import minimum_samples
 from microbench.store import RunInfo
 
@@ -20,19 +22,11 @@ State = Literal["met", "not met", "not applicable"]
 _COLLECTIVES = ("allreduce", "reduce_scatter", "allgather", "broadcast", "alltoall")
 _NORMALITY_LEVEL = 0.01
 _SKEWED = 0.05
-# What of a set-up must be known, by its dotted path in a run's environment.
+# What of a set-up must be known, by its dotted path in a run's environment; more where processors computed.
 _SET_UP = (
     "processor.model_name",
     "processor.cores",
-    "processor.microcode",
-    "caches",
-    "clock.driver",
-    "clock.governor",
-    "clock.boost",
-    "clock.base_mhz",
-    "clock.hardware_maximum_mhz",
     "memory.total_bytes",
-    "memory.transparent_huge_pages",
     "system.product",
     "system.firmware",
     "system.kernel_release",
@@ -42,6 +36,27 @@ _SET_UP = (
     "libraries",
     "packages",
     "python.version",
+)
+_OF_PROCESSORS = (
+    "processor.microcode",
+    "caches",
+    "clock.driver",
+    "clock.governor",
+    "clock.boost",
+    "clock.base_mhz",
+    "clock.hardware_maximum_mhz",
+    "memory.transparent_huge_pages",
+)
+# Where a GPU did: what somebody set, and its properties, which stand with the ceilings.
+_GPU_SETTINGS = "device.settings"
+_OF_GPU = (
+    "device.memory_bytes",
+    "device.l2_cache_bytes",
+    "device.sm_clock_hz",
+    "device.memory_clock_hz",
+    "device.ecc",
+    "device.driver_cuda",
+    "device.runtime_cuda",
 )
 
 
@@ -100,19 +115,21 @@ def _subset(report: Report, _: list[Entry]) -> _Judged:
                     f"{side.name}: {info.planned_records - there} of {info.planned_records} records are missing"
                 )
             why = info.plan.get("chosen_by")
-            threads = info.plan.get("threads")
+            gpu = accelerator(info)
+            used = info.plan.get("threads")
             cores = (info.environment.get("processor") or {}).get("cores")
-            if not why or not threads:
+            if not why or not (gpu or used):
                 missing.append(f"{side.name}: it is not recorded how problems and processors were chosen")
-            elif cores and threads < cores:
+            elif not gpu and cores and used < cores:
                 missing.append(
-                    f"{side.name}: {info.kernel} used {threads} of {cores} cores, and no reason is recorded"
+                    f"{side.name}: {info.kernel} used {used} of {cores} cores, and no reason is recorded"
                 )
             else:
                 left_out = info.plan.get("left_out") or 0
                 where = " ".join(str(part) for part in info.options.get("where") or ())
+                by = gpu or f"{used} threads"
                 reasons.append(
-                    f"{info.kernel} {info.problem_set}{' where ' + where if where else ''} on {threads} threads: "
+                    f"{info.kernel} {info.problem_set}{' where ' + where if where else ''} on {by}: "
                     f"{why}; {left_out} left out"
                 )
     if missing:
@@ -225,12 +242,15 @@ def _set_up(report: Report, _: list[Entry]) -> _Judged:
 
 
 def _missing(info: RunInfo) -> list[str]:
+    gpu = accelerator(info)
+    needed = [(info.environment, path) for path in _SET_UP + ((_GPU_SETTINGS,) if gpu else _OF_PROCESSORS)]
+    needed += [(info.ceilings, path) for path in _OF_GPU if gpu]
     missing = []
-    for path in _SET_UP:
-        value: Any = info.environment
+    for known, path in needed:
+        value: Any = known
         for name in path.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
-        if value is None or value in ("", [], {}):
+        if not value and value is not False:
             missing.append(path)
     return missing + [
         name
@@ -240,7 +260,7 @@ def _missing(info: RunInfo) -> list[str]:
 
 
 def _parallel(_: Report, timed: list[Entry]) -> _Judged:
-    parallel = [entry for entry in timed if entry.record.threads != 1 or entry.record.kernel in _COLLECTIVES]
+    parallel = [entry for entry in timed if _threads(entry) != 1 or entry.record.kernel in _COLLECTIVES]
     if not parallel:
         return "not applicable", "No record was computed in parallel." if timed else "No record has a time."
     collective = [entry for entry in parallel if entry.record.kernel in _COLLECTIVES]
@@ -250,19 +270,26 @@ def _parallel(_: Report, timed: list[Entry]) -> _Judged:
         if entry.record.facts.get("start") and entry.record.facts.get("over_ranks")
     ]
     alone = [entry for entry in parallel if entry.record.kernel not in _COLLECTIVES]
-    told += [entry for entry in alone if entry.samples]
+    sampled = [entry for entry in alone if entry.samples]
+    told += sampled
     words = "parallel records say how they were timed"
     state: State = "met" if len(told) == len(parallel) else "not met"
     how = []
-    if alone:
+    if any(_threads(entry) is not None for entry in sampled):
         how.append("one clock, and a sample ends when the slowest thread has ended")
+    if any(_threads(entry) is None for entry in sampled):
+        how.append("on the GPU's clock, from an event before a sample's first kernel to one after its last")
     if collective:
         starts = sorted({str(entry.record.facts.get("start") or "unknown") for entry in collective})
         how.append(
             f"ranks started by {', '.join(starts)}; a sample spans all ranks, and minimum, median and maximum over "
             "them are kept"
         )
-    return state, f"{len(told)} of {len(parallel)} {words}: {'; '.join(how)}."
+    return state, f"{len(told)} of {len(parallel)} {words}{': ' * bool(how)}{'; '.join(how)}."
+
+
+def _threads(entry: Entry) -> int | None:
+    return threads(entry.record.backend, entry.record.threads)
 
 
 def _bounds(_: Report, timed: list[Entry]) -> _Judged:

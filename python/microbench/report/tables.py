@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from microbench.comparison.judging import CONFIDENCE
-from microbench.environment import describe, warnings
+from microbench.environment import describe
 from microbench.environment.text import size_text
 from microbench.figures import error_text, fit, library_title, number_text, one_line, percent_text, time_text
-from microbench.report.data import Entry, Interval, Report, Total, counted, totals
+from microbench.report.data import Entry, Interval, Report, Total, counted, threads_text, totals
+from microbench.sources import accelerator, doubts_of
 from microbench.stats import minimum_samples
 from microbench.summarise import Tally
 from microbench.topology import format_cpu_list
@@ -104,7 +105,7 @@ def records(report: Report) -> Table:
         "kernel": _word("kernel", lambda entry: entry.record.kernel),
         "mode": _word("mode", lambda entry: entry.record.mode),
         "backend": _word("backend", lambda entry: entry.record.backend),
-        "threads": _word("threads", lambda entry: str(entry.record.threads or "unknown")),
+        "threads": _word("threads", lambda entry: threads_text(entry.record)),
         "process": _word("process", lambda entry: str(processes[entry.side, entry.process])),
     }
     values = {name: {field.cell(entry).text for entry in entries} for name, field in factors.items()}
@@ -114,7 +115,7 @@ def records(report: Report) -> Table:
     shared = [
         f"{name}: {next(iter(texts))}"
         for name, texts in values.items()
-        if len(texts) == 1 and name not in ("run", "process")
+        if len(texts) == 1 and "" not in texts and name not in ("run", "process")
     ]
     confidences = dict.fromkeys(entry.record.confidence for entry in entries)
     level = " or ".join(f"{100 * each:g} %" for each in confidences if each is not None)
@@ -265,7 +266,8 @@ def sums(report: Report) -> Table:
         for total in found
         if any(total.panel == o.panel and total.problems != o.problems for o in found)
     }
-    caption = (f"{'; '.join(f'{name}: {text}' for name, text in shared.items())}. " if shared else "") + (
+    words_shared = "; ".join(f"{name}: {text}" for name, text in shared.items() if text)
+    caption = (f"{words_shared}. " if words_shared else "") + (
         "Sum of the times of all problems of a series (of several processes the median); rate in GFLOP/s as total work "
         "over total time; harmonic mean of the rates; %peak: time at the measured compute peak over the time taken. "
         "In brackets the interval of the median of these figures over the processes that measured every problem."
@@ -297,12 +299,21 @@ def environment(report: Report) -> Table:
     described: list[dict[str, str]] = []
     for side in report.sides:
         info = side.infos[0]
-        factors = dict(describe(info.environment)) if not side.published else {"Processor": side.device}
+        factors = {"Device": side.device or "unknown"}
+        if not side.published:
+            about = (info.environment.get("device") or {}).items()
+            factors |= {name.capitalize(): str(fact) for name, fact in about} | dict(
+                describe(info.environment)
+            )
         libraries = info.environment.get("libraries") or {}
         for name, facts in libraries.items():
             factors[f"Library {name}"] = ", ".join(f"{key} {value}" for key, value in facts.items())
-        factors["Threads"] = str(info.plan.get("threads") or "unknown")
-        factors["Processors used"] = format_cpu_list(info.plan.get("cpus") or ()) or "unknown"
+        by_host = " (the host's)" if accelerator(info) else ""
+        for name, used in (
+            ("Threads", info.plan.get("threads")),
+            ("Processors used", format_cpu_list(info.plan.get("cpus") or ())),
+        ):
+            factors[name] = f"{used}{by_host}" if used else "unknown"
         factors["Command"] = "; ".join(" ".join(run.command) or "unknown" for run in side.infos)
         described.append(factors)
     labels = dict.fromkeys(label for factors in described for label in factors)
@@ -316,7 +327,7 @@ def doubts(report: Report) -> list[str]:
     return [
         f"{side.name}: {sentence}" if len(report.sides) > 1 else sentence
         for side in report.sides
-        for sentence in dict.fromkeys(doubt for info in side.infos for doubt in warnings(info.environment))
+        for sentence in dict.fromkeys(doubt for info in side.infos for doubt in doubts_of(info))
     ]
 
 
