@@ -160,6 +160,17 @@ def test_a_wrong_result_and_a_fault_of_a_plug_in_are_records(tmp_path: Path) -> 
     assert "problems" in record.reason
 
 
+def test_a_plug_in_that_needs_a_package_says_which(tmp_path: Path) -> None:
+    needing = POINTER.replace("sizes = case.problem", "import not_there.at_all; sizes = case.problem")
+    file = write(tmp_path, needing)
+    process = call(["--plugin", file, "--library", "pointer", *QUICK], tmp_path)
+    assert process.returncode == 0, process.stderr
+    (record,) = Run.load(tmp_path / "run").records()
+    assert (record.status, record.reason) == (
+        "unsupported", f"{Path(file).resolve()} needs the Python package not_there: install it"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("mode", ["hot", "graph", "cold"])
 def test_a_plug_in_on_a_device(mode: str, tmp_path: Path) -> None:
     fake = FakeCuda.built().environment(tmp_path)

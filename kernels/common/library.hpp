@@ -26,7 +26,10 @@ class Library {
     std::string tried;
     for (const std::string& path : paths) {
       handle_ = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-      if (handle_ != nullptr) return;
+      if (handle_ != nullptr) {
+        path_ = path;
+        return;
+      }
       const char* why = ::dlerror();
       tried += (tried.empty() ? "" : "; ") + path + ": " + (why != nullptr ? why : "unknown error");
     }
@@ -43,11 +46,12 @@ class Library {
   template <typename Function>
   Function* require(const std::string& name) const {
     if (auto* function = symbol<Function>(name)) return function;
-    throw Unsupported("the library has no " + name + ": a newer version is needed");
+    throw Unsupported(path_ + " has no " + name + ": it is another library, or too old a version");
   }
 
  private:
   void* handle_ = nullptr;
+  std::string path_;
 };
 
 }  // namespace microbench

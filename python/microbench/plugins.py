@@ -219,7 +219,10 @@ def Session(request: Request) -> Any:  # noqa: N802 - the extension modules' nam
 
     def open_(addresses: dict[str, int]) -> Any:
         operands = {name: Operand(type_, size, addresses[name]) for name, (type_, size, _) in specs.items()}
-        return plugin.open(case, operands)
+        try:
+            return plugin.open(case, operands)
+        except ModuleNotFoundError as error:
+            raise Unsupported(f"{plugin.file} needs the Python package {error.name}: install it") from error
 
     try:
         return module.plug_in([(name, *spec) for name, spec in specs.items()], open_)

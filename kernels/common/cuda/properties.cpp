@@ -38,7 +38,8 @@ int usable_device() {
   MICROBENCH_CUDA(cudaDriverGetVersion(&driver));
   MICROBENCH_CUDA(cudaRuntimeGetVersion(&runtime));
   if (driver == 0)
-    throw Unsupported("no NVIDIA driver is installed (libcuda.so.1 was not found): install one");
+    throw Unsupported("no NVIDIA driver is installed (libcuda.so.1 was not found): install one for CUDA " +
+                      version_text(runtime / 1000 * 1000) + " or newer");
   if (driver / 1000 < runtime / 1000) {
     throw Unsupported("the NVIDIA driver is too old: it supports CUDA " + version_text(driver) +
                       ", microbench was built with CUDA " + version_text(runtime) +

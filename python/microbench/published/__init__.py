@@ -19,9 +19,9 @@ import msgspec
 
 from microbench import kernels
 from microbench.errors import InputError
-from microbench.figures import RecordSummary
+from microbench.figures import RecordSummary, shown_facts
 from microbench.problem import PRECISIONS, Case, Problem, Scalar
-from microbench.record import Record
+from microbench.record import Record, RecordHead
 from microbench.store import RunInfo
 
 _FOLDER = Path(__file__).parent
@@ -73,11 +73,8 @@ class Published:
         """Like `records`, without what only a `Record` has."""
         for record in self._records:
             yield RecordSummary(
-                **{
-                    name: getattr(record, name)
-                    for name in RecordSummary.__struct_fields__
-                    if name != "samples_s"
-                }
+                **{name: getattr(record, name) for name in RecordHead.__struct_fields__},
+                facts=shown_facts(record),
             )
 
 
